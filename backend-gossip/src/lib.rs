@@ -1,0 +1,1 @@
+//! Light Talkbox nodes: a Nostr relay with SQLite, made for sealed mailboxes.

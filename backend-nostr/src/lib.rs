@@ -1,0 +1,1 @@
+//! Talkbox mailboxes on Nostr relays, as they exist.

@@ -1,0 +1,1 @@
+//! Criterion suites: every backend, same cases, side by side.

@@ -1,0 +1,1 @@
+//! The talkbox command.

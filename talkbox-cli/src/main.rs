@@ -1,0 +1,3 @@
+//! The `talkbox` binary.
+
+fn main() {}
