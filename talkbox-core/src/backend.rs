@@ -1,0 +1,181 @@
+//! Backends: one opened network with one or both halves, and the registry that opens them by name.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Error, ErrorKind, Result,
+    clock::{Clock, SystemClock},
+    mailbox::Mailbox,
+    transport::Transport,
+};
+
+/// An opened backend. Both halves share what is behind them, such as a pool of connections.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Backend {
+    /// Where envelopes live.
+    pub mailbox: Option<Arc<dyn Mailbox>>,
+    /// How mailboxes are found.
+    pub transport: Option<Arc<dyn Transport>>,
+}
+
+impl Backend {
+    /// A backend of both halves.
+    pub fn new(mailbox: Arc<dyn Mailbox>, transport: Arc<dyn Transport>) -> Self {
+        Self { mailbox: Some(mailbox), transport: Some(transport) }
+    }
+
+    /// A backend that only stores.
+    pub fn of_mailbox(mailbox: Arc<dyn Mailbox>) -> Self {
+        Self { mailbox: Some(mailbox), transport: None }
+    }
+
+    /// A backend that only finds.
+    pub fn of_transport(transport: Arc<dyn Transport>) -> Self {
+        Self { mailbox: None, transport: Some(transport) }
+    }
+
+    /// Closes both halves.
+    pub async fn close(&self) {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.close().await;
+        }
+        if let Some(transport) = &self.transport {
+            transport.close().await;
+        }
+    }
+}
+
+/// The settings of one backend, as they stand in the configuration: a table of keys and values, in no format.
+#[derive(Clone, Default, PartialEq)]
+pub struct BackendConfig(serde_json::Map<String, serde_json::Value>);
+
+impl BackendConfig {
+    /// From a table.
+    pub const fn new(table: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self(table)
+    }
+
+    /// The table.
+    pub const fn table(&self) -> &serde_json::Map<String, serde_json::Value> {
+        &self.0
+    }
+
+    /// Reads the settings into a backend's own type, which should be `deny_unknown_fields` and `default`.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, with the key and what was expected.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T> {
+        serde_json::from_value(serde_json::Value::Object(self.0))
+            .map_err(|error| Error::new(ErrorKind::ConfigInvalid, error.to_string()))
+    }
+}
+
+impl fmt::Debug for BackendConfig {
+    /// The keys alone: a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What a backend is given when it is opened, apart from its settings.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct OpenContext {
+    /// The name of this instance in the configuration.
+    pub name: String,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// A folder of this instance's own, for what it remembers; `None` to remember nothing.
+    pub data_dir: Option<PathBuf>,
+    /// Whether locators of other people's records may lead to addresses that are not global, such as loopback.
+    pub allow_private: bool,
+}
+
+impl OpenContext {
+    /// With the system's clock, nothing remembered, and only global addresses from others' records.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), clock: Arc::new(SystemClock), data_dir: None, allow_private: false }
+    }
+}
+
+/// A kind of backend: its name, and how to open one. This is all that a third party hands to the [`Registry`].
+#[derive(Clone, Copy)]
+pub struct BackendDef {
+    /// The name, as in `backend = "nostr"`.
+    pub name: &'static str,
+    /// One line that says what it is.
+    pub about: &'static str,
+    /// The schemes of the locators that it opens.
+    pub schemes: &'static [&'static str],
+    /// The key of the setting that takes the rest of a URI such as `gossip:https://node.example`, as a list; `None`
+    /// where a URI says nothing.
+    pub uri_key: Option<&'static str>,
+    /// Every key of its settings, so that a misspelt one can be corrected.
+    pub keys: &'static [&'static str],
+    /// Opens one.
+    pub open: fn(BackendConfig, OpenContext) -> BoxFuture<'static, Result<Backend>>,
+}
+
+impl fmt::Debug for BackendDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendDef").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The kinds of backend that a program knows: an explicit value, without globals.
+///
+/// ```
+/// use talkbox_core::{Registry, memory};
+///
+/// let registry = Registry::new().with(memory::backend());
+/// assert_eq!(registry.get("memory")?.name, "memory");
+/// assert!(registry.get("memroy").unwrap_err().to_string().contains("memory"));
+/// # Ok::<(), talkbox_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Registry(BTreeMap<&'static str, BackendDef>);
+
+impl Registry {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Knows one more.
+    ///
+    /// # Panics
+    /// Where the name is taken: two backends of one name are a mistake in the program, found at its start.
+    #[must_use]
+    pub fn with(mut self, def: BackendDef) -> Self {
+        let taken = self.0.insert(def.name, def);
+        assert!(taken.is_none(), "two backends are named `{}`", def.name);
+        self
+    }
+
+    /// The kind of this name.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, which lists those that there are and the nearest.
+    pub fn get(&self, name: &str) -> Result<&BackendDef> {
+        self.0.get(name).ok_or_else(|| {
+            let known = self.0.keys().copied().collect::<Vec<_>>().join(", ");
+            let nearest = crate::nearest(name, self.0.keys().copied());
+            let meant = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+            Error::new(ErrorKind::ConfigInvalid, format!("there is no backend `{name}`{meant}")).with("known", known)
+        })
+    }
+
+    /// The kind that opens locators of this scheme.
+    pub fn for_scheme(&self, scheme: &str) -> Option<&BackendDef> {
+        self.0.values().find(|def| def.schemes.contains(&scheme))
+    }
+
+    /// All kinds, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &BackendDef> {
+        self.0.values()
+    }
+}
