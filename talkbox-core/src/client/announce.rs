@@ -1,0 +1,76 @@
+//! Announcing: the signed record that a code resolves to, published wherever senders look.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::Talkbox;
+use crate::{
+    Error, ErrorKind, MailboxRecord, PublishOptions, Receipt, RecordFields, Result, SecretKey, Shortcode,
+    record::{MAX_LOCATORS, sign_inbox_relays},
+};
+
+/// A record, and who took it.
+#[derive(Debug)]
+pub struct Announced {
+    /// What was published.
+    pub record: MailboxRecord,
+    /// What each transport said, by name.
+    pub receipts: Vec<(String, Result<Receipt>)>,
+}
+
+impl Announced {
+    /// How many holders took the record.
+    pub fn acks(&self) -> usize {
+        self.receipts.iter().filter_map(|(_, receipt)| receipt.as_ref().ok()).map(|receipt| receipt.acks.len()).sum()
+    }
+}
+
+impl Talkbox {
+    /// Publishes where a mailbox lives: at all holders of one's own. Nostr clients are told, too (NIP-17).
+    ///
+    /// # Errors
+    /// `ConfigInvalid` where there are no holders. That a transport did not take it is in the answer.
+    pub async fn announce(&self, key: &SecretKey) -> Result<Announced> {
+        let mut locators = self.holders();
+        locators.truncate(MAX_LOCATORS);
+        if locators.is_empty() {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "there is no place where this mailbox could live"));
+        }
+        let relays: Vec<String> = locators
+            .iter()
+            .filter(|locator| locator.scheme() == "nostr")
+            .map(|locator| locator.rest().to_owned())
+            .collect();
+        let mut fields = RecordFields::new(locators);
+        fields.retention = self.0.settings.retention;
+        fields.work = self.0.settings.work;
+        let record = self.sign_record(key, fields).await?;
+        let now = self.0.clock.now();
+        let inbox_relays = (!relays.is_empty()).then(|| sign_inbox_relays(key, &relays, now));
+        let options = PublishOptions::default().auth(Some(self.owner_auth(key))).inbox_relays(inbox_relays);
+        let publishing = self
+            .0
+            .opened
+            .transports
+            .iter()
+            .map(async |(name, transport)| (name.clone(), transport.publish(&record, options.clone()).await));
+        let receipts = join_all(publishing).await;
+        // One's own record is pinned like any other: sending to oneself needs no network.
+        self.0.store.pin(&record, record.code()).await?;
+        Ok(Announced { record, receipts })
+    }
+
+    /// Hashing the key and mining the record take up to a second of computing: not on an async thread.
+    async fn sign_record(&self, key: &SecretKey, fields: RecordFields) -> Result<MailboxRecord> {
+        let (key, clock, pinned) = (key.clone(), Arc::clone(&self.0.clock), self.0.store.pinned_by_id(key.id()).await?);
+        let signing = tokio::task::spawn_blocking(move || {
+            let code = pinned.as_ref().map_or_else(|| Shortcode::of(&key.id()), MailboxRecord::code);
+            // Newer than the one before also where both are of one second.
+            let after = pinned.map_or(0, |record| record.created_at().secs() + 1);
+            let now = clock.now().max(crate::Timestamp(after));
+            MailboxRecord::sign(&key, code, fields, now)
+        });
+        signing.await.map_err(|error| Error::new(ErrorKind::Unexpected, "signing the record ended").source(error))?
+    }
+}

@@ -1,0 +1,37 @@
+//! Conversations under throw-away keys: a sender without a mailbox finds the replies where it wrote to.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Talkbox,
+    sync::{Source, Synced},
+};
+use crate::{Authorizer, KeyAuthorizer, Opener, Result};
+
+impl Talkbox {
+    /// Fetches the replies to every throw-away key, from the holders of the mailbox that it was made for.
+    ///
+    /// # Errors
+    /// `Storage`. What holders did is in the answer.
+    pub async fn sync_conversations(&self, budget: Duration) -> Result<Synced> {
+        let mut sources = Vec::new();
+        for conversation in self.0.store.conversations().await? {
+            let Some(record) = self.0.store.pinned_by_id(conversation.recipient).await? else { continue };
+            let holders = record.fields().locators.clone();
+            let opener = Arc::new(Opener::new(conversation.key.clone()));
+            let clock = Arc::clone(&self.0.clock);
+            // The key is of this conversation alone, and answers only its holders: it gives away nothing else.
+            let auth: Arc<dyn Authorizer> =
+                Arc::new(KeyAuthorizer::for_holders(conversation.key, holders.clone(), clock));
+            for holder in holders {
+                match self.0.routes.to(&holder).await {
+                    Ok(mailbox) => {
+                        sources.push(Source { mailbox, holder, opener: Arc::clone(&opener), auth: Arc::clone(&auth) })
+                    }
+                    Err(error) => tracing::debug!(%error, "a holder of a conversation cannot be reached"),
+                }
+            }
+        }
+        self.sync_all(sources, budget).await
+    }
+}

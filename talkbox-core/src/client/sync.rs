@@ -1,0 +1,248 @@
+//! Syncing: what holders have and the store has not, checked, opened and stored, page by page.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use super::Talkbox;
+use crate::{
+    Authorizer, Cursor, Envelope, EnvelopeId, Error, ErrorKind, ListOptions, Locator, Mailbox, Message, MessageId,
+    Opener, RawEnvelope, ReconcileOptions, Result, SecretKey,
+    local::{Ingest, Ingested, Opened, Rejected, StoredMessage},
+};
+
+/// Pages of one holder in one sync: a holder that never comes to an end costs so many and no more.
+const MAX_PAGES: usize = 10_000;
+
+/// What a sync brought.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// The messages that are new, in the order in which they came.
+    pub new: Vec<MessageId>,
+    /// How many each holder brought, or why it brought none.
+    pub holders: Vec<(Locator, Result<usize>)>,
+}
+
+impl Synced {
+    /// Whether no holder answered at all.
+    pub fn nobody_answered(&self) -> bool {
+        !self.holders.is_empty() && self.holders.iter().all(|(_, result)| result.is_err())
+    }
+}
+
+/// What an import brought.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Messages that were not there before.
+    pub new: usize,
+    /// Envelopes that were there before, or that the owner had deleted.
+    pub known: usize,
+    /// Envelopes of other mailboxes.
+    pub foreign: usize,
+}
+
+/// One holder of one mailbox, and who asks.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) mailbox: Arc<dyn Mailbox>,
+    pub(super) holder: Locator,
+    pub(super) opener: Arc<Opener>,
+    pub(super) auth: Arc<dyn Authorizer>,
+}
+
+impl Talkbox {
+    /// Fetches what is new from all holders at once into the store, and opens it. Replies to throw-away keys are
+    /// fetched with [`sync_conversations`](Self::sync_conversations).
+    ///
+    /// # Errors
+    /// `Storage`. What holders did is in the answer.
+    pub async fn sync(&self, key: &SecretKey, budget: Duration) -> Result<Synced> {
+        let opener = Arc::new(Opener::new(key.clone()));
+        let auth = self.owner_auth(key);
+        let mailboxes = self.0.opened.mailboxes.iter();
+        let sources = mailboxes
+            .flat_map(|(_, mailbox)| mailbox.holders().into_iter().map(move |holder| (Arc::clone(mailbox), holder)))
+            .map(|(mailbox, holder)| Source { mailbox, holder, opener: Arc::clone(&opener), auth: Arc::clone(&auth) });
+        self.sync_all(sources.collect(), budget).await
+    }
+
+    pub(super) async fn sync_all(&self, sources: Vec<Source>, budget: Duration) -> Result<Synced> {
+        let end = Instant::now() + budget;
+        let mut synced = Synced::default();
+        for (holder, new, failed) in join_all(sources.iter().map(|source| self.sync_one(source, end))).await {
+            let count = new.len();
+            synced.new.extend(new);
+            match failed {
+                Some(error) if error.kind() == ErrorKind::Storage => return Err(error),
+                Some(error) => synced.holders.push((holder, Err(error))),
+                None => synced.holders.push((holder, Ok(count))),
+            }
+        }
+        Ok(synced)
+    }
+
+    /// What came before it failed is kept, so both are told.
+    async fn sync_one(&self, source: &Source, end: Instant) -> (Locator, Vec<MessageId>, Option<Error>) {
+        let mut new = Vec::new();
+        let failed = match timeout_at(end, self.catch_up(source, &mut new)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.op("sync")),
+            Err(_) => {
+                Some(Error::new(ErrorKind::Timeout, "no answer in time").op("sync").with("holder", &source.holder))
+            }
+        };
+        (source.holder.clone(), new, failed)
+    }
+
+    /// By set reconciliation where the holder has it, else by its listing from where it was left.
+    async fn catch_up(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
+        match self.reconcile(source, new).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.list(source, new).await,
+            done => done,
+        }
+    }
+
+    /// Fetches what the holder has and the store does not know of.
+    ///
+    /// # Errors
+    /// `Unsupported` where the holder does not reconcile, or does not give what it says it has.
+    pub(super) async fn reconcile(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
+        let unsupported = |why: &'static str| Error::new(ErrorKind::Unsupported, why).with("holder", &source.holder);
+        let reconciler =
+            source.mailbox.reconciler(&source.holder).ok_or_else(|| unsupported("the holder does not reconcile"))?;
+        let owner = source.opener.mailbox();
+        let ours = self.0.store.known_set(owner).await?;
+        let options = ReconcileOptions::default().auth(Some(Arc::clone(&source.auth)));
+        let difference = reconciler.difference(owner, &ours, options).await?;
+        for ids in difference.theirs.chunks(ListOptions::MAX_IDS) {
+            let options = ListOptions::default().auth(Some(Arc::clone(&source.auth))).ids(ids.iter().copied());
+            let page = source.mailbox.list(owner, &source.holder, options).await?;
+            // A relay that gates reads answers some queries with nothing: that is no success.
+            if page.items.is_empty() {
+                return Err(unsupported("the holder does not give what it says it has"));
+            }
+            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, page.items, None).await?));
+        }
+        Ok(())
+    }
+
+    /// Walks the holder's listing from the stored cursor to its end.
+    pub(super) async fn list(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
+        let owner = source.opener.mailbox();
+        let mut after = self.0.store.cursor(owner, &source.holder).await?;
+        for _ in 0..MAX_PAGES {
+            let options = ListOptions::default().auth(Some(Arc::clone(&source.auth))).after(after.clone());
+            let page = match source.mailbox.list(owner, &source.holder, options).await {
+                // Another epoch, such as a restored backup: from the start.
+                Err(error) if error.kind() == ErrorKind::NotFound && after.is_some() => {
+                    self.0.store.clear_cursor(owner, &source.holder).await?;
+                    after = None;
+                    continue;
+                }
+                page => page?,
+            };
+            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, page.items, page.next.clone()).await?));
+            if !page.more {
+                return Ok(());
+            }
+            if page.next.is_none() || page.next == after {
+                return Err(Error::new(ErrorKind::Unexpected, "the holder's listing goes round in a circle")
+                    .with("holder", &source.holder));
+            }
+            after = page.next;
+        }
+        Err(Error::new(ErrorKind::TooLarge, "the holder's listing does not end").with("holder", &source.holder))
+    }
+
+    /// Checks, opens and stores what a holder gave. The cursor is committed together with what it covers.
+    pub(super) async fn take_page(
+        &self,
+        opener: &Arc<Opener>,
+        holder: &Locator,
+        raw: Vec<RawEnvelope>,
+        cursor: Option<Cursor>,
+    ) -> Result<Ingested> {
+        let owner = opener.mailbox();
+        let mut batch = Ingest::new(owner, holder.clone());
+        batch.cursor = cursor;
+        let ids: Vec<EnvelopeId> = raw.iter().map(RawEnvelope::id).collect();
+        let known = self.0.store.known(owner, &ids).await?;
+        let (seen, fresh): (Vec<_>, Vec<_>) = raw.into_iter().partition(|raw| known.contains(&raw.id()));
+        batch.seen = seen.iter().map(RawEnvelope::id).collect();
+        let now = self.0.clock.now();
+        for envelope in checked(fresh).await? {
+            match envelope {
+                Ok(envelope) if envelope.mailbox() != owner => {
+                    tracing::debug!(%holder, "the holder sent an envelope of another mailbox");
+                }
+                Ok(envelope) if envelope.is_expired(now) => batch.rejected.push(Rejected {
+                    id: envelope.id(),
+                    created_at: envelope.created_at(),
+                    until: envelope.expires_at(),
+                    kind: ErrorKind::NotFound,
+                }),
+                Ok(envelope) => batch.opened.push((envelope, Opened::Unreadable(ErrorKind::Unexpected))),
+                Err(error) => tracing::debug!(%holder, %error, "the holder sent a bad envelope"),
+            }
+        }
+        open_all(opener, &mut batch).await?;
+        self.0.store.ingest(batch).await
+    }
+
+    /// Takes envelopes that the owner exported, or got in another way, into the store.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn import(&self, key: &SecretKey, envelopes: Vec<Envelope>) -> Result<Imported> {
+        let opener = Arc::new(Opener::new(key.clone()));
+        let total = envelopes.len();
+        let own: Vec<Envelope> =
+            envelopes.into_iter().filter(|envelope| envelope.mailbox() == opener.mailbox()).collect();
+        let mut imported = Imported { foreign: total - own.len(), ..Imported::default() };
+        for part in own.chunks(ListOptions::MAX_IDS) {
+            let mut batch = Ingest::new(opener.mailbox(), Locator::new("file", "import")?);
+            batch.keep_expired = true;
+            let unopened = || Opened::Unreadable(ErrorKind::Unexpected);
+            batch.opened = part.iter().map(|envelope| (envelope.clone(), unopened())).collect();
+            open_all(&opener, &mut batch).await?;
+            let new = self.0.store.ingest(batch).await?.new.len();
+            imported.new += new;
+            imported.known += part.len() - new;
+        }
+        Ok(imported)
+    }
+}
+
+fn ids_of(ingested: &Ingested) -> impl Iterator<Item = MessageId> {
+    ingested.new.iter().map(|StoredMessage { message: Message { id, .. }, .. }| *id)
+}
+
+/// Curve arithmetic on all cores, off the async threads.
+async fn checked(raw: Vec<RawEnvelope>) -> Result<Vec<Result<Envelope>>> {
+    if raw.is_empty() {
+        return Ok(Vec::new());
+    }
+    let checking = tokio::task::spawn_blocking(move || Envelope::verify_many(&raw));
+    checking.await.map_err(|error| Error::new(ErrorKind::Unexpected, "checking envelopes ended").source(error))
+}
+
+async fn open_all(opener: &Arc<Opener>, batch: &mut Ingest) -> Result<()> {
+    if batch.opened.is_empty() {
+        return Ok(());
+    }
+    let (opener, opened) = (Arc::clone(opener), std::mem::take(&mut batch.opened));
+    let opening = tokio::task::spawn_blocking(move || {
+        let envelopes: Vec<Envelope> = opened.into_iter().map(|(envelope, _)| envelope).collect();
+        let messages = opener.open_many(&envelopes);
+        let outcome = |message: Result<Message>| match message {
+            Ok(message) => Opened::Message(message),
+            Err(error) => Opened::Unreadable(error.kind()),
+        };
+        envelopes.into_iter().zip(messages.into_iter().map(outcome)).collect()
+    });
+    batch.opened =
+        opening.await.map_err(|error| Error::new(ErrorKind::Unexpected, "opening envelopes ended").source(error))?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The client over the in-memory backend: the whole way of a message, and what happens when networks fail.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use talkbox_core::{
+    Address, Clock, Draft, ErrorKind, ManualClock, Registry, SecretKey, Timestamp,
+    client::{ClientEvent, SendRequest, Settings, Talkbox},
+    config::Opened,
+    local::{MessageQuery, OutboxState, Store, StoreKey},
+    memory::{self, MemoryNetwork},
+};
+
+const NOW: Timestamp = Timestamp(1_790_000_000);
+const BUDGET: Duration = Duration::from_secs(20);
+
+struct World {
+    clock: ManualClock,
+    network: MemoryNetwork,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::new(NOW);
+        let network = MemoryNetwork::of(&["a", "b"], Arc::new(clock.clone())).expect("a network");
+        Self { clock, network }
+    }
+
+    async fn client(&self) -> Talkbox {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let store =
+            Store::in_memory(StoreKey::generate().expect("randomness"), Arc::clone(&clock)).await.expect("a store");
+        let backend = self.network.open("memory");
+        let mut opened = Opened::default();
+        opened.mailboxes.extend(backend.mailbox.map(|mailbox| ("memory".to_owned(), mailbox)));
+        opened.transports.extend(backend.transport.map(|transport| ("memory".to_owned(), transport)));
+        Talkbox::new(store, opened, Registry::new().with(memory::backend()), clock, Settings::default())
+    }
+}
+
+async fn bodies(client: &Talkbox, key: &SecretKey) -> Vec<String> {
+    let page = client.store().messages(key.id(), MessageQuery::default()).await.expect("reads");
+    page.items.into_iter().map(|stored| stored.message.body).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_and_its_answer_go_all_the_way() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let key = SecretKey::generate().expect("randomness");
+    let announced = owner.announce(&key).await.expect("announces");
+    assert!(announced.acks() >= 1);
+
+    let address: Address = announced.record.code().into();
+    let resolved = sender.resolve(&address, BUDGET).await.expect("resolves");
+    assert_eq!(resolved.mailbox, key.id());
+    let sent = sender.send(SendRequest::new(resolved, Draft::text("hello"))).await.expect("is committed");
+    let entry = sender.stored(sent.outbox, BUDGET).await.expect("is tried");
+    assert_eq!(entry.state, OutboxState::Stored(2));
+
+    let synced = owner.sync(&key, BUDGET).await.expect("syncs");
+    assert_eq!(synced.new, [sent.message]);
+    assert!(owner.sync(&key, BUDGET).await.expect("syncs").new.is_empty());
+    assert_eq!(bodies(&owner, &key).await, ["hello"]);
+
+    let page = owner.store().messages(key.id(), MessageQuery::default()).await.expect("reads");
+    let answer = owner.reply(&key, &page.items[0].message, Draft::text("hi back"), None).await.expect("is committed");
+    assert!(owner.stored(answer.outbox, BUDGET).await.expect("is tried").is_stored());
+
+    let replies = sender.sync_conversations(BUDGET).await.expect("syncs");
+    assert_eq!(replies.new, [answer.message]);
+    let conversation = sender.store().conversations().await.expect("reads").remove(0).key;
+    let page = sender.store().messages(conversation.id(), MessageQuery::default()).await.expect("reads");
+    assert_eq!((page.items[0].message.body.as_str(), page.items[0].message.reply_to), ("hi back", Some(sent.message)));
+
+    // The owner's own copy of the answer comes back under the same message id, once it is drained.
+    owner.drain(BUDGET).await.expect("drains");
+    assert_eq!(owner.sync(&key, BUDGET).await.expect("syncs").new, [answer.message]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_is_gone_everywhere_and_stays_away() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let key = SecretKey::generate().expect("randomness");
+    let code = owner.announce(&key).await.expect("announces").record.code();
+    let resolved = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let sent = sender.send(SendRequest::new(resolved, Draft::text("x"))).await.expect("is committed");
+    let entry = sender.stored(sent.outbox, BUDGET).await.expect("is tried");
+    owner.sync(&key, BUDGET).await.expect("syncs");
+
+    let deleted = owner.delete(&key, &[sent.message], BUDGET).await.expect("deletes");
+    assert_eq!((deleted.messages, deleted.envelopes), (vec![sent.message], vec![entry.envelope.id()]));
+    for holder in world.network.holders() {
+        assert!(world.network.held(holder, key.id()).expect("a holder").is_empty());
+    }
+    owner.import(&key, vec![entry.envelope]).await.expect("imports");
+    assert!(bodies(&owner, &key).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_nobody_knows_is_not_found() {
+    let world = World::new();
+    let code = talkbox_core::Shortcode::of(&SecretKey::generate().expect("randomness").id());
+    let error = world.client().await.resolve(&code.into(), BUDGET).await.expect_err("nobody knows it");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watching_gives_what_was_there_and_what_comes() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let key = SecretKey::generate().expect("randomness");
+    let code = owner.announce(&key).await.expect("announces").record.code();
+    let resolved = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let send = async |text: &str| {
+        let sent = sender.send(SendRequest::new(resolved.clone(), Draft::text(text))).await.expect("is committed");
+        sender.stored(sent.outbox, BUDGET).await.expect("is tried");
+    };
+    send("before").await;
+    let mut events = owner.watch(&key);
+    let mut seen = Vec::new();
+    loop {
+        match events.next().await.expect("goes on").expect("no error") {
+            ClientEvent::Message(stored) => seen.push(stored.message.body),
+            ClientEvent::CaughtUp { down } => {
+                assert!(down.is_empty());
+                send("after").await;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+        if seen.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(seen, ["before", "after"]);
+}
