@@ -465,4 +465,20 @@ mod tests {
         theirs.verify().expect("valid");
         assert_eq!(theirs.id.to_bytes(), *event.id().as_bytes());
     }
+
+    #[test]
+    fn bip_340_vectors_get_their_verdicts() {
+        let vectors = include_str!("../tests/vectors/bip340.csv");
+        let mut checked = 0;
+        for line in vectors.lines().skip(1) {
+            let columns: Vec<&str> = line.split(',').collect();
+            let (key, digest) =
+                (hex::decode32(columns[2]).expect("a key"), hex::decode32(columns[4]).expect("a digest"));
+            let sig = hex::decode(columns[5]).expect("a signature");
+            let valid = verify_signature(&PublicKey::from_bytes(key), &digest, &sig).is_ok();
+            assert_eq!(valid, columns[6] == "TRUE", "vector {}", columns[0]);
+            checked += 1;
+        }
+        assert_eq!(checked, 15);
+    }
 }

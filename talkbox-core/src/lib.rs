@@ -40,11 +40,16 @@ pub mod record;
 pub mod replicas;
 pub mod seal;
 pub mod shortcode;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 pub mod watcher;
 
 #[doc(no_inline)]
 pub use async_trait::async_trait;
+// What the two traits and `BackendDef` are written with: a backend needs no other crate for them.
+#[doc(no_inline)]
+pub use futures_util::{future::BoxFuture, stream::BoxStream};
 
 pub use crate::{
     address::{Address, Target},

@@ -347,4 +347,40 @@ mod tests {
             ("from talkbox", *sender.public().as_bytes())
         );
     }
+
+    /// The vectors of NIP-44, through the very functions that seal and open.
+    #[test]
+    fn nip_44_vectors_hold() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/vectors/nip44.json")).expect("JSON");
+        let text = |vector: &serde_json::Value, name: &str| vector[name].as_str().expect(name).to_owned();
+        let key_of = |vector: &serde_json::Value| {
+            ConversationKey::new(hex::decode32(&text(vector, "conversation_key")).expect("32 bytes"))
+        };
+        let list = |path: &str| vectors.pointer(path).and_then(|list| list.as_array()).expect("a list").clone();
+
+        for vector in list("/v2/valid/get_conversation_key") {
+            let secret =
+                SecretKey::from_bytes(&hex::decode32(&text(&vector, "sec1")).expect("32 bytes")).expect("a key");
+            let public = PublicKey::from_hex(&text(&vector, "pub2")).expect("32 bytes");
+            let derived = secret.conversation_key(&public).expect("a point");
+            assert_eq!(hex::encode(derived.as_bytes()), text(&vector, "conversation_key"));
+        }
+        for vector in list("/v2/valid/encrypt_decrypt") {
+            let (key, plain) = (key_of(&vector), text(&vector, "plaintext"));
+            let nonce = hex::decode32(&text(&vector, "nonce")).expect("32 bytes");
+            let payload = v2::encrypt_to_bytes_with_nonce(&key, plain.as_bytes(), nonce).expect("encrypts");
+            assert_eq!(STANDARD.encode(payload), text(&vector, "ciphertext"));
+            assert_eq!(*decrypt(&key, &text(&vector, "ciphertext"), "it").expect("decrypts"), plain);
+        }
+        for vector in list("/v2/invalid/decrypt") {
+            assert!(decrypt(&key_of(&vector), &text(&vector, "ciphertext"), "it").is_err(), "{}", vector["note"]);
+        }
+        for vector in list("/v2/invalid/get_conversation_key") {
+            let secret = SecretKey::from_bytes(&hex::decode32(&text(&vector, "sec1")).expect("32 bytes"));
+            let public = PublicKey::from_hex(&text(&vector, "pub2")).expect("32 bytes");
+            let derived = secret.and_then(|secret| secret.conversation_key(&public));
+            assert!(derived.is_err(), "{}", vector["note"]);
+        }
+    }
 }

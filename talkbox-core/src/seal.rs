@@ -77,8 +77,7 @@ pub struct Sealed {
 /// Seals a draft to a mailbox.
 ///
 /// # Errors
-/// `TooLarge` for a body over [`MAX_BODY_BYTES`] or a wrap over
-/// [`MAX_ENVELOPE_BYTES`](crate::envelope::MAX_ENVELOPE_BYTES), `InvalidInput` for an empty body, a mailbox id that is
+/// `TooLarge` for a body over [`MAX_BODY_BYTES`] or a wrap over [`MAX_ENVELOPE_BYTES`], `InvalidInput` for an empty body, a mailbox id that is
 /// no key, or a retention under [`MIN_RETENTION`].
 ///
 /// ```
@@ -103,7 +102,7 @@ pub fn seal(
 }
 
 /// Seals the sender's own copy of a message that [`seal`] made, to the sender's own mailbox (NIP-17): the same rumor,
-/// so the same message id.
+/// so the same message id. `mailbox` is the one that the original went to.
 ///
 /// # Errors
 /// As [`seal`].

@@ -161,10 +161,13 @@ impl Talkbox {
         let wrapped =
             wrapping.await.map_err(|error| Error::new(ErrorKind::Unexpected, "wrapping ended").source(error))?;
         let (envelope, wrap_key) = wrapped?;
-        self.0.store.replace_envelope(entry.id, envelope.clone(), wrap_key).await?;
         let (again, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut receipt.refused).into_iter().partition(|refusal| remedy.helps(refusal));
         receipt.refused = others;
+        // Acks are credited to the envelope of the entry: those of the first one come before the second takes its place.
+        let soon = Some(now.plus(FIRST_PAUSE));
+        self.0.store.settle(entry.id, Attempt::new(std::mem::take(&mut receipt), soon)).await?;
+        self.0.store.replace_envelope(entry.id, envelope.clone(), wrap_key).await?;
         let mut puts: FuturesUnordered<_> =
             again.iter().map(|refusal| self.put(refusal.holder.clone(), vec![(entry.id, envelope.clone())])).collect();
         let mut answered = Vec::new();

@@ -98,10 +98,10 @@ impl Settled<'_> {
     }
 
     fn add_mailboxes(&self, name: &str, origin: &Origin, path: &mut Vec<String>, plan: &mut Plan) -> Result<()> {
-        if let Some((Form::Composition { mailbox: (members, origin), .. }, _)) = self.form(name) {
+        if let Some((Form::Composition { mailbox: (members, place), .. }, _)) = self.form(name) {
             enter(name, origin, path)?;
             for member in members {
-                self.add_mailboxes(member, origin, path, plan)?;
+                self.add_mailboxes(member, place, path, plan)?;
             }
             path.pop();
             return Ok(());
@@ -123,10 +123,10 @@ impl Settled<'_> {
         plan: &mut Plan,
     ) -> Result<()> {
         if let Some((Form::Composition { mailbox, transport }, _)) = self.form(name) {
-            let (members, origin) = transport.as_ref().unwrap_or(mailbox);
+            let (members, place) = transport.as_ref().unwrap_or(mailbox);
             enter(name, origin, path)?;
             for member in members {
-                self.add_transports(member, origin, transport.is_some(), path, plan)?;
+                self.add_transports(member, place, transport.is_some(), path, plan)?;
             }
             path.pop();
             return Ok(());

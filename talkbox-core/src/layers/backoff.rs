@@ -55,7 +55,8 @@ impl<'a> Tries<'a> {
 
     /// Waits until the next try; `false` where there is none. Waits at least for as long as a holder asked.
     pub(super) async fn again(&mut self, asked: Option<Duration>) -> bool {
-        if self.made >= self.policy.attempts {
+        // What is asked for comes from a network: it may be any number, also one that no clock can add up.
+        if self.made >= self.policy.attempts || asked.is_some_and(|asked| asked >= self.policy.budget) {
             return false;
         }
         let doubled = self.policy.pause.saturating_mul(1 << (self.made.saturating_sub(1)).min(16));

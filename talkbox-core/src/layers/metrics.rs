@@ -1,33 +1,19 @@
-//! `Metrics`: counts what came out of a backend in the end. Never an id, an address or a key.
+//! The counters of a backend. Never an id, an address or a key.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures_util::{StreamExt, stream::BoxStream};
 use tokio::time::Instant;
 
 use crate::{
-    DeleteRequest, EnvelopeId, ErrorKind, MailboxId, Result,
-    address::Target,
-    capability::{Capabilities, Descriptor},
-    clock::Timestamp,
+    ErrorKind, Result,
     envelope::{Envelope, RawEnvelope},
-    hint::Hint,
-    locator::Locator,
-    mailbox::{
-        AuditOptions, DeleteOptions, Difference, ListOptions, Mailbox, Page, PutOptions, Reconcile, ReconcileOptions,
-        WatchEvent, WatchOptions,
-    },
-    receipt::{Deletion, Holding, Receipt},
-    record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    receipt::Receipt,
 };
+#[cfg(doc)]
+use crate::{Mailbox, Reconcile, Transport};
 
 /// The operations of both traits, as they are named in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +184,7 @@ impl Metrics {
         &self.operations[operation as usize]
     }
 
-    fn called(&self, operation: Operation) {
+    pub(super) fn called(&self, operation: Operation) {
         self.counters(operation).calls.fetch_add(1, Relaxed);
     }
 
@@ -210,24 +196,34 @@ impl Metrics {
         }
     }
 
-    fn failed(&self, operation: Operation, kind: ErrorKind) {
+    pub(super) fn failed(&self, operation: Operation, kind: ErrorKind) {
         let place = KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1);
         self.counters(operation).errors[place].fetch_add(1, Relaxed);
     }
 
-    fn came_in(&self, raw: &RawEnvelope) {
+    pub(super) fn came_in(&self, raw: &RawEnvelope) {
         self.envelopes_in.fetch_add(1, Relaxed);
         self.bytes_in.fetch_add(raw.json().len() as u64, Relaxed);
     }
 
-    fn receipt(&self, receipt: &Receipt) {
+    pub(super) fn went_out(&self, envelopes: &[Envelope]) {
+        let bytes: usize = envelopes.iter().map(|envelope| envelope.json().len()).sum();
+        self.envelopes_out.fetch_add(envelopes.len() as u64, Relaxed);
+        self.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn lagged(&self) {
+        self.lagged.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn receipt(&self, receipt: &Receipt) {
         self.acks.fetch_add(receipt.acks.len() as u64, Relaxed);
         self.pending.fetch_add(receipt.pending.len() as u64, Relaxed);
         self.refused.fetch_add(receipt.refused.len() as u64, Relaxed);
     }
 
     /// Counts one call, and its error.
-    async fn count<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn count<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
         let answer = self.time(operation, call).await;
         if let Err(error) = &answer {
             self.failed(operation, error.kind());
@@ -235,7 +231,7 @@ impl Metrics {
         answer
     }
 
-    async fn time<T>(&self, operation: Operation, call: impl Future<Output = T>) -> T {
+    pub(super) async fn time<T>(&self, operation: Operation, call: impl Future<Output = T>) -> T {
         self.called(operation);
         let start = Instant::now();
         let answer = call.await;
@@ -259,161 +255,5 @@ impl Counters {
             errors: errors.filter(|(_, count)| *count > 0).collect(),
             seconds: self.micros.load(Relaxed) as f64 / 1e6,
         }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct CountedMailbox {
-    pub(super) inner: Arc<dyn Mailbox>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl Mailbox for CountedMailbox {
-    fn descriptor(&self) -> &Descriptor {
-        self.inner.descriptor()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn holders(&self) -> Vec<Locator> {
-        self.inner.holders()
-    }
-
-    async fn put(&self, envelopes: &[Envelope], options: PutOptions) -> Vec<Result<Receipt>> {
-        let bytes: usize = envelopes.iter().map(|envelope| envelope.json().len()).sum();
-        self.metrics.envelopes_out.fetch_add(envelopes.len() as u64, Relaxed);
-        self.metrics.bytes_out.fetch_add(bytes as u64, Relaxed);
-        let answers = self.metrics.time(Operation::Put, self.inner.put(envelopes, options)).await;
-        for answer in &answers {
-            match answer {
-                Ok(receipt) => self.metrics.receipt(receipt),
-                Err(error) => self.metrics.failed(Operation::Put, error.kind()),
-            }
-        }
-        answers
-    }
-
-    async fn list(&self, owner: MailboxId, holder: &Locator, options: ListOptions) -> Result<Page> {
-        let page = self.metrics.count(Operation::List, self.inner.list(owner, holder, options)).await?;
-        page.items.iter().for_each(|raw| self.metrics.came_in(raw));
-        Ok(page)
-    }
-
-    async fn audit(
-        &self,
-        owner: MailboxId,
-        holder: &Locator,
-        ids: &[EnvelopeId],
-        options: AuditOptions,
-    ) -> Result<Vec<Holding>> {
-        self.metrics.count(Operation::Audit, self.inner.audit(owner, holder, ids, options)).await
-    }
-
-    async fn delete(&self, requests: &[DeleteRequest], options: DeleteOptions) -> Vec<Result<Deletion>> {
-        let answers = self.metrics.time(Operation::Delete, self.inner.delete(requests, options)).await;
-        for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-            self.metrics.failed(Operation::Delete, error.kind());
-        }
-        answers
-    }
-
-    fn watch(&self, owner: MailboxId, options: WatchOptions) -> Option<BoxStream<'static, Result<WatchEvent>>> {
-        let events = self.inner.watch(owner, options)?;
-        self.metrics.called(Operation::Watch);
-        let metrics = Arc::clone(&self.metrics);
-        let counted = events.inspect(move |event| match event {
-            Ok(WatchEvent::Envelope { raw, .. }) => metrics.came_in(raw),
-            Ok(WatchEvent::Lagged { .. }) => {
-                metrics.lagged.fetch_add(1, Relaxed);
-            }
-            Ok(WatchEvent::Live { .. }) => {}
-            Err(error) => metrics.failed(Operation::Watch, error.kind()),
-        });
-        Some(counted.boxed())
-    }
-
-    fn reconciler(&self, holder: &Locator) -> Option<Arc<dyn Reconcile>> {
-        let inner = self.inner.reconciler(holder)?;
-        Some(Arc::new(CountedReconcile { inner, metrics: Arc::clone(&self.metrics) }))
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-#[derive(Debug)]
-struct CountedReconcile {
-    inner: Arc<dyn Reconcile>,
-    metrics: Arc<Metrics>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl Reconcile for CountedReconcile {
-    async fn difference(
-        &self,
-        owner: MailboxId,
-        ours: &[(Timestamp, EnvelopeId)],
-        options: ReconcileOptions,
-    ) -> Result<Difference> {
-        self.metrics.count(Operation::Reconcile, self.inner.difference(owner, ours, options)).await
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct CountedTransport {
-    pub(super) inner: Arc<dyn Transport>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl Transport for CountedTransport {
-    fn descriptor(&self) -> &Descriptor {
-        self.inner.descriptor()
-    }
-
-    async fn publish(&self, record: &MailboxRecord, options: PublishOptions) -> Result<Receipt> {
-        let receipt = self.metrics.count(Operation::Publish, self.inner.publish(record, options)).await?;
-        self.metrics.receipt(&receipt);
-        Ok(receipt)
-    }
-
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
-        self.count_stream(Operation::Resolve, self.inner.resolve(target, options))
-    }
-
-    async fn notify(&self, hint: &Hint, options: NotifyOptions) -> Result<()> {
-        self.metrics.count(Operation::Notify, self.inner.notify(hint, options)).await
-    }
-
-    fn subscribe(&self, owner: MailboxId, options: SubscribeOptions) -> BoxStream<'static, Result<Hint>> {
-        self.count_stream(Operation::Subscribe, self.inner.subscribe(owner, options))
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
-
-impl CountedTransport {
-    fn count_stream<T: 'static>(
-        &self,
-        operation: Operation,
-        items: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        self.metrics.called(operation);
-        let metrics = Arc::clone(&self.metrics);
-        let counted = items.inspect(move |item| {
-            if let Err(error) = item {
-                metrics.failed(operation, error.kind());
-            }
-        });
-        counted.boxed()
     }
 }

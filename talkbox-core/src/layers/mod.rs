@@ -6,6 +6,7 @@
 
 mod backoff;
 mod check;
+mod counted;
 mod metrics;
 mod prometheus;
 mod retry;
@@ -22,7 +23,7 @@ pub use self::{
 };
 use self::{
     check::{CheckedMailbox, CheckedTransport},
-    metrics::{CountedMailbox, CountedTransport},
+    counted::{CountedMailbox, CountedTransport},
     retry::{RetriedMailbox, RetriedTransport},
     timeout::{TimedMailbox, TimedTransport},
 };

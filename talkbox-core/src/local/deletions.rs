@@ -193,7 +193,7 @@ fn delete_message(access: &Access<'_>, owner: i64, id: MessageId, deleted: &mut 
     let mut delete = db.prepare_cached("DELETE FROM messages WHERE owner = ?1 AND id = ?2")?;
     let there = delete.execute(params![owner, id.as_bytes()])? > 0;
     let mut bury = db.prepare_cached(
-        "UPDATE envelopes SET state = ?3, json = NULL, problem = NULL
+        "UPDATE envelopes SET state = ?3, json = NULL, sum = NULL, problem = NULL
          WHERE owner = ?1 AND message = ?2 AND state <> ?3 RETURNING id",
     )?;
     let buried = bury.query_map(params![owner, id.as_bytes(), DELETED], |row| row.get(0))?;
@@ -213,7 +213,7 @@ fn delete_message(access: &Access<'_>, owner: i64, id: MessageId, deleted: &mut 
 /// Deletes an envelope that holds no message that is known.
 fn delete_envelope(access: &Access<'_>, owner: i64, id: EnvelopeId, deleted: &mut Deleted) -> Sql<()> {
     let mut bury = access.db.prepare_cached(
-        "UPDATE envelopes SET state = ?3, json = NULL, problem = NULL WHERE owner = ?1 AND id = ?2 AND state <> ?3",
+        "UPDATE envelopes SET state = ?3, json = NULL, sum = NULL, problem = NULL WHERE owner = ?1 AND id = ?2 AND state <> ?3",
     )?;
     if bury.execute(params![owner, id.as_bytes(), DELETED])? > 0 {
         deleted.envelopes.push(id);
@@ -222,7 +222,8 @@ fn delete_envelope(access: &Access<'_>, owner: i64, id: EnvelopeId, deleted: &mu
 }
 
 fn request_of(id: EventId, json: &str) -> Result<DeleteRequest> {
-    let event = Event::restore(json)?;
+    // With its signature, which the id does not cover: it is about to be sent.
+    let event = Event::parse(json)?;
     if event.id() == id { DeleteRequest::from_event(event) } else { Err(damaged("deletions")) }
 }
 

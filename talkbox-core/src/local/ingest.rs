@@ -8,7 +8,7 @@ use super::{
     deletions::TOMBSTONE,
     fault::Sql,
     holdings,
-    known::{DELETED, MAX_IDS, OPENED, REJECTED, UNREADABLE, too_many},
+    known::{DELETED, MAX_IDS, OPENED, REJECTED, UNREADABLE, sum_of, too_many},
     messages::StoredMessage,
 };
 use crate::{Cursor, Envelope, EnvelopeId, Error, ErrorKind, Locator, MailboxId, Message, Result, Timestamp};
@@ -207,11 +207,11 @@ impl<'a> Mailbox<'a> {
 
     fn put(&self, envelope: &Envelope, state: i64, problem: Option<ErrorKind>, of: Option<&Message>) -> Sql<i64> {
         let mut upsert = self.access.db.prepare_cached(
-            "INSERT INTO envelopes (owner, id, created_at, until, first_seen, state, problem, message, json)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO envelopes (owner, id, created_at, until, first_seen, state, problem, message, json, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (owner, id) DO UPDATE SET
                  until = excluded.until, state = excluded.state, problem = excluded.problem,
-                 message = excluded.message, json = excluded.json
+                 message = excluded.message, json = excluded.json, sum = excluded.sum
              RETURNING seq",
         )?;
         Ok(upsert.query_row(
@@ -225,6 +225,7 @@ impl<'a> Mailbox<'a> {
                 problem.map(ErrorKind::as_str),
                 of.map(|message| message.id.as_bytes()),
                 (state != DELETED).then(|| envelope.json()),
+                (state != DELETED).then(|| sum_of(envelope.json())),
             ],
             |row| row.get(0),
         )?)

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{params, types::ValueRef};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Access, Store,
@@ -87,10 +88,11 @@ impl Store {
     pub async fn envelope(&self, owner: MailboxId, id: EnvelopeId) -> Result<Option<Envelope>> {
         self.read("read the envelope", move |access| {
             let Some(owner) = owner_of(access.db, owner)? else { return Ok(None) };
-            let mut select = access.db.prepare_cached("SELECT json FROM envelopes WHERE owner = ?1 AND id = ?2")?;
-            let json: Option<Option<String>> =
-                select.query_row(params![owner, id.as_bytes()], |row| row.get(0)).optional()?;
-            Ok(json.flatten().map(|json| restore(id, &json)).transpose()?)
+            let mut select = access
+                .db
+                .prepare_cached("SELECT json, sum FROM envelopes WHERE owner = ?1 AND id = ?2 AND json IS NOT NULL")?;
+            let mut rows = select.query(params![owner, id.as_bytes()])?;
+            Ok(rows.next()?.map(|row| restore(id, row.get_ref(0), row.get_ref(1))).transpose()?)
         })
         .await
     }
@@ -103,7 +105,7 @@ impl Store {
     pub async fn envelopes(&self, owner: MailboxId, after: u64, limit: u32) -> Result<EnvelopePage> {
         self.page(
             owner,
-            "SELECT seq, id, json FROM envelopes
+            "SELECT seq, id, json, sum FROM envelopes
             WHERE owner = ?1 AND seq > ?2 AND json IS NOT NULL ORDER BY seq LIMIT ?3",
             after,
             limit,
@@ -118,7 +120,7 @@ impl Store {
     pub async fn unreadable(&self, owner: MailboxId, after: u64, limit: u32) -> Result<EnvelopePage> {
         self.page(
             owner,
-            "SELECT seq, id, json FROM envelopes
+            "SELECT seq, id, json, sum FROM envelopes
             WHERE owner = ?1 AND seq > ?2 AND json IS NOT NULL AND state = 1 ORDER BY seq LIMIT ?3",
             after,
             limit,
@@ -146,9 +148,7 @@ fn envelope_page(access: &Access<'_>, sql: &str, owner: i64, after: u64, limit: 
         read += 1;
         last = row.get::<_, i64>(0)?.unsigned_abs();
         let id = EnvelopeId::from_bytes(row.get(1).unwrap_or_default());
-        // As bytes: rotten text need not be UTF-8.
-        let json = row.get_ref(2)?.as_bytes().ok().and_then(|bytes| std::str::from_utf8(bytes).ok());
-        match json.ok_or_else(|| damaged("envelopes")).and_then(|json| restore(id, json)) {
+        match restore(id, row.get_ref(2), row.get_ref(3)) {
             Ok(envelope) => page.items.push(envelope),
             Err(error) => page.damaged.push(Damaged { id, error }),
         }
@@ -157,12 +157,27 @@ fn envelope_page(access: &Access<'_>, sql: &str, owner: i64, after: u64, limit: 
     Ok(page)
 }
 
-/// An envelope out of its row.
-pub(super) fn restore(id: EnvelopeId, json: &str) -> Result<Envelope> {
-    match Envelope::restore(json) {
-        Ok(envelope) if envelope.id() == id => Ok(envelope),
+/// An envelope out of the two columns of its body.
+pub(super) fn restore(
+    id: EnvelopeId,
+    json: rusqlite::Result<ValueRef<'_>>,
+    sum: rusqlite::Result<ValueRef<'_>>,
+) -> Result<Envelope> {
+    // As bytes: rotten text need not be UTF-8.
+    let body = json.ok().and_then(|json| std::str::from_utf8(json.as_bytes().ok()?).ok());
+    let sum = sum.ok().and_then(|sum| sum.as_blob().ok());
+    let whole = body.filter(|body| sum == Some(&sum_of(body)));
+    match whole.map(Envelope::restore) {
+        Some(Ok(envelope)) if envelope.id() == id => Ok(envelope),
         _ => Err(damaged("envelopes").with("envelope", id)),
     }
+}
+
+/// Tells a body from one that has rotted. The id alone does not: it leaves the signature out.
+pub(super) fn sum_of(json: &str) -> [u8; 8] {
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&Sha256::digest(json)[..8]);
+    sum
 }
 
 pub(super) fn too_many(given: usize) -> Error {

@@ -122,11 +122,15 @@ impl Store {
                 "INSERT OR REPLACE INTO failed_candidates (code, key, failed_at) VALUES (?1, ?2, ?3)",
                 params![tag, key.as_bytes(), time_in(access.now)],
             )?;
+            let kept: i64 =
+                access
+                    .db
+                    .query_row("SELECT count(*) FROM failed_candidates WHERE code = ?1", [tag], |row| row.get(0))?;
+            // The one just remembered is never among the oldest, unless the clock was set back.
             access.db.execute(
                 "DELETE FROM failed_candidates WHERE code = ?1 AND key IN (
-                     SELECT key FROM failed_candidates WHERE code = ?1 AND key <> ?3
-                     ORDER BY failed_at DESC, key LIMIT -1 OFFSET ?2 - 1)",
-                params![tag, MAX_FAILED, key.as_bytes()],
+                     SELECT key FROM failed_candidates WHERE code = ?1 ORDER BY failed_at LIMIT max(0, ?2))",
+                params![tag, kept - MAX_FAILED],
             )?;
             Ok(())
         })

@@ -11,7 +11,8 @@ CREATE TABLE holders (
     locator TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- Every envelope that is known, with its body or without: states are those of `known.rs`.
+-- Every envelope that is known, with its body or without: states are those of `known.rs`. `sum` is the beginning of
+-- the SHA-256 of the body, since the id of an envelope does not cover its signature.
 CREATE TABLE envelopes (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     owner      INTEGER NOT NULL REFERENCES mailboxes,
@@ -24,6 +25,7 @@ CREATE TABLE envelopes (
     message    BLOB,
     request    BLOB REFERENCES deletions ON DELETE SET NULL,
     json       TEXT,
+    sum        BLOB,
     UNIQUE (owner, id)
 ) STRICT;
 -- Covers the set that is reconciled, so that bodies are not read for it.
@@ -104,6 +106,7 @@ CREATE TABLE outbox (
     until      INTEGER NOT NULL,
     envelope   BLOB    NOT NULL,
     json       TEXT    NOT NULL,
+    sum        BLOB    NOT NULL,
     locators   TEXT    NOT NULL,
     min_acks   INTEGER NOT NULL,
     acks       INTEGER NOT NULL DEFAULT 0,
@@ -154,6 +157,7 @@ CREATE TABLE failed_candidates (
     failed_at INTEGER NOT NULL,
     PRIMARY KEY (code, key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX failed_candidates_by_time ON failed_candidates (code, failed_at);
 CREATE TABLE conversations (
     recipient  BLOB    PRIMARY KEY,
     created_at INTEGER NOT NULL,

@@ -137,7 +137,7 @@ const STEPS: [(&str, Count); 8] = [
     ),
     // The id of an opened one stays with its message, so that its holders can still be asked to delete it.
     (
-        "UPDATE envelopes SET json = NULL WHERE seq IN (
+        "UPDATE envelopes SET json = NULL, sum = NULL WHERE seq IN (
              SELECT seq FROM envelopes WHERE until <= ?1 AND json IS NOT NULL LIMIT ?4)",
         |swept| &mut swept.envelopes,
     ),

@@ -93,7 +93,7 @@ fn open(place: &Place, shared: &Shared) -> Sql<Connection> {
     schema::refuse_foreign(&db)?;
     connection::make_durable(&db, place)?;
     schema::prepare(&mut db, &shared.rest)?;
-    connection::quick_check(&db)?;
+    connection::check_weekly(&db, shared.clock.now())?;
     Ok(db)
 }
 

@@ -21,6 +21,11 @@ impl Causes {
         error.op(op).source(Self(causes))
     }
 
+    /// The causes of an error, where it is one for many.
+    pub fn of(error: &Error) -> Option<&Self> {
+        StdError::source(error)?.downcast_ref()
+    }
+
     /// Who said what: the name of a member, or a holder.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Error)> {
         self.0.iter().map(|(who, error)| (who.as_str(), error))

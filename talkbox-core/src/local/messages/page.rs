@@ -1,6 +1,6 @@
 //! One page of messages, by keyset: it costs the same wherever in the mailbox it is.
 
-use rusqlite::{Row, params};
+use rusqlite::params;
 
 use super::{COLUMNS, Damaged, MessageKey, MessagePage, MessageQuery, Order, read};
 use crate::{
@@ -19,62 +19,99 @@ pub(super) fn page(access: &Access<'_>, owner: MailboxId, number: i64, query: &M
     let limit = if query.limit == 0 { DEFAULT_LIMIT } else { query.limit.min(MAX_LIMIT) };
     // A sender is found only by opening; everything else SQLite selects itself.
     let to_open = if query.from.is_some() { MAX_OPENED } else { limit };
-    let start = match query.order {
-        Order::NewestFirst => MessageKey { time: i64::MAX, seq: i64::MAX },
-        Order::OldestFirst => MessageKey { time: i64::MIN, seq: i64::MIN },
-    };
-    let after = query.after.unwrap_or(start);
-    let since = query.since.map_or(i64::MIN, time_in);
-    let mut select = access.db.prepare_cached(&sql(query))?;
-    let mut rows = select.query(params![
-        number,
-        after.time,
-        after.seq,
-        since,
-        to_open,
-        query.kinds.text,
-        query.kinds.control,
-        query.kinds.unsupported,
-        query.requests,
-    ])?;
-    let mut page = MessagePage::default();
-    let mut opened = 0;
-    let mut last = after;
-    while let Some(row) = rows.next()? {
-        opened += 1;
-        last = key(row)?;
-        match read(access, owner, row) {
-            Ok(message) if query.from.is_none_or(|from| message.message.from == from) => page.items.push(message),
-            Ok(_) => {}
-            Err(error) => {
-                page.damaged.push(Damaged { id: MessageId::from_bytes(row.get(0).unwrap_or_default()), error })
-            }
-        }
-        if page.items.len() + page.damaged.len() >= limit as usize {
-            page.next = Some(last);
-            return Ok(page);
-        }
+    let mut reading = Reading { access, owner, number, query, limit, to_open, page: MessagePage::default() };
+    // In two parts, since SQLite does not use an index for `(sort_time, seq) < (?, ?)` beyond the time: with many
+    // messages of one second, every page would pass over all before it.
+    if let Some(after) = query.after {
+        reading.part(Part::SameTime, after)?;
+        reading.part(Part::Beyond, after)?;
+    } else {
+        let start = match query.order {
+            Order::NewestFirst => i64::MAX,
+            Order::OldestFirst => i64::MIN,
+        };
+        reading.part(Part::Beyond, MessageKey { time: start, seq: start })?;
     }
-    page.next = (opened == to_open).then_some(last);
-    Ok(page)
+    Ok(reading.page)
 }
 
-/// The statement of a query: few of them, each compiled once for every connection.
-fn sql(query: &MessageQuery) -> String {
+/// What comes after a place.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The rest of its second.
+    SameTime,
+    /// The other seconds.
+    Beyond,
+}
+
+/// A page that is being read.
+struct Reading<'a> {
+    access: &'a Access<'a>,
+    owner: MailboxId,
+    number: i64,
+    query: &'a MessageQuery,
+    limit: u32,
+    /// How many messages may still be opened.
+    to_open: u32,
+    page: MessagePage,
+}
+
+impl Reading<'_> {
+    /// Reads on, until the page is full or the part is at its end.
+    fn part(&mut self, part: Part, after: MessageKey) -> Sql<()> {
+        if self.page.next.is_some() {
+            return Ok(());
+        }
+        let query = self.query;
+        let mut select = self.access.db.prepare_cached(&sql(query, part))?;
+        let mut rows = select.query(params![
+            self.number,
+            after.time,
+            after.seq,
+            query.since.map_or(i64::MIN, time_in),
+            self.to_open,
+            query.kinds.text,
+            query.kinds.control,
+            query.kinds.unsupported,
+            query.requests,
+        ])?;
+        while let Some(row) = rows.next()? {
+            self.to_open -= 1;
+            match read(self.access, self.owner, row) {
+                Ok(stored) if query.from.is_none_or(|from| stored.message.from == from) => self.page.items.push(stored),
+                Ok(_) => {}
+                Err(error) => {
+                    let id = MessageId::from_bytes(row.get(0).unwrap_or_default());
+                    self.page.damaged.push(Damaged { id, error });
+                }
+            }
+            if self.to_open == 0 || self.page.items.len() + self.page.damaged.len() >= self.limit as usize {
+                self.page.next = Some(MessageKey { time: row.get(7)?, seq: row.get(8)? });
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The statement of a part: few of them, each compiled once for every connection.
+fn sql(query: &MessageQuery, part: Part) -> String {
     let (comparison, direction) = match query.order {
         Order::NewestFirst => ("<", "DESC"),
         Order::OldestFirst => (">", "ASC"),
     };
+    let place = match part {
+        Part::SameTime => format!("sort_time = ?2 AND seq {comparison} ?3"),
+        // The first page has no place before it; so it has to take the last second, too.
+        Part::Beyond if query.after.is_none() => format!("sort_time {comparison}= ?2 AND ?3 NOT NULL"),
+        Part::Beyond => format!("sort_time {comparison} ?2 AND ?3 NOT NULL"),
+    };
     let unread = if query.unread { "AND read_at IS NULL" } else { "" };
     format!(
         "SELECT {COLUMNS}, sort_time, seq FROM messages JOIN mailboxes USING (owner)
-         WHERE owner = ?1 AND (sort_time, seq) {comparison} (?2, ?3) AND sort_time >= ?4 {unread}
+         WHERE owner = ?1 AND {place} AND sort_time >= ?4 {unread}
              AND CASE kind WHEN 14 THEN ?6 WHEN 1789 THEN ?7 ELSE ?8 END
              AND (?9 IS NULL OR (work < work_floor) = ?9)
          ORDER BY sort_time {direction}, seq {direction} LIMIT ?5"
     )
-}
-
-fn key(row: &Row<'_>) -> Sql<MessageKey> {
-    Ok(MessageKey { time: row.get(7)?, seq: row.get(8)? })
 }

@@ -151,7 +151,7 @@ pub struct OutboxPage {
 }
 
 /// What [`read`] wants of a row.
-pub(super) const COLUMNS: &str = "seq, id, recipient, message, copy_of, created_at, envelope, json, locators, min_acks, \
+pub(super) const COLUMNS: &str = "seq, id, recipient, message, copy_of, created_at, envelope, json, sum, locators, min_acks, \
     acks, attempts, state, reason, next_try, lease, stored_at, sealed";
 
 /// An entry out of its row.
@@ -173,7 +173,7 @@ fn open(access: &Access<'_>, id: OutboxId, row: &Row<'_>) -> Sql<OutboxEntry> {
         id,
         recipient: MailboxId::from_bytes(row.get("recipient")?),
         message,
-        envelope: known::restore(envelope_id, &row.get::<_, String>("json")?)?,
+        envelope: known::restore(envelope_id, row.get_ref("json"), row.get_ref("sum"))?,
         wrap_keys: wrap_keys(access, id)?,
         seal,
         locators: row.get::<_, String>("locators")?.split(' ').map(locator_out).collect::<Sql<_>>()?,

@@ -21,6 +21,7 @@ use super::{
     Access, Damaged, Lookup, Store, codec,
     columns::{time_in, time_out},
     fault::Sql,
+    known::sum_of,
     messages::prefix_range,
 };
 use crate::{Envelope, Error, ErrorKind, Locator, MailboxId, Message, Result, SecretKey, Timestamp};
@@ -154,9 +155,9 @@ fn check(new: &NewOutbox) -> Result<()> {
 fn insert(access: &Access<'_>, new: &NewOutbox) -> Sql<()> {
     let sealed = access.rest.seal("outbox", new.id.as_bytes(), &draft(&new.message, &new.seal))?;
     let mut insert = access.db.prepare_cached(
-        "INSERT INTO outbox (id, recipient, message, copy_of, created_at, until, envelope, json, locators, min_acks,
-             next_try, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?5, ?11)",
+        "INSERT INTO outbox (id, recipient, message, copy_of, created_at, until, envelope, json, sum, locators,
+             min_acks, next_try, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?5, ?12)",
     )?;
     let locators: Vec<&str> = new.locators.iter().map(Locator::as_str).collect();
     insert.execute(params![
@@ -168,6 +169,7 @@ fn insert(access: &Access<'_>, new: &NewOutbox) -> Sql<()> {
         time_in(new.envelope.expires_at()),
         new.envelope.id().as_bytes(),
         new.envelope.json(),
+        sum_of(new.envelope.json()),
         // Locators hold no white space.
         locators.join(" "),
         new.min_acks,

@@ -17,6 +17,7 @@ use crate::{
         Access, Store,
         columns::{holder_in, holder_of, time_in},
         fault::{Sql, damaged},
+        known::sum_of,
     },
 };
 
@@ -110,13 +111,14 @@ impl Store {
                 return Err(Error::new(ErrorKind::InvalidInput, why).with("entry", id).into());
             }
             access.db.execute(
-                "UPDATE outbox SET envelope = ?2, json = ?3, until = ?4, next_try = ?5 WHERE id = ?1",
+                "UPDATE outbox SET envelope = ?2, json = ?3, sum = ?6, until = ?4, next_try = ?5 WHERE id = ?1",
                 params![
                     id.as_bytes(),
                     envelope.id().as_bytes(),
                     envelope.json(),
                     time_in(envelope.expires_at()),
                     time_in(access.now),
+                    sum_of(envelope.json()),
                 ],
             )?;
             keep_key(access, id, &envelope, &wrap_key)
