@@ -1,0 +1,205 @@
+//! What is counted per address: connections, and how much is asked for. It brakes one client in favour of the others.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::config::Limits;
+
+/// Addresses that are remembered. A client needs an entry while it is connected and for a while after; more than this
+/// are an attack, which the limit on connections meets.
+const MAX_ADDRESSES: usize = 16_384;
+
+/// All addresses of a node.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    table: Mutex<Table>,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    connections: usize,
+    entries: HashMap<Counted, Entry>,
+}
+
+/// The part of an address that one client has: all of IPv4, the network of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Counted {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+#[derive(Debug)]
+struct Entry {
+    connections: usize,
+    events: Bucket,
+    requests: Bucket,
+}
+
+/// Tokens that come back at a steady rate up to a burst.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    since: Instant,
+}
+
+/// What is about to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spend {
+    Event,
+    Request,
+}
+
+impl Addresses {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self { table: Mutex::default(), limits: limits.clone() })
+    }
+
+    /// Lets a connection in, or not. It counts until the pass is dropped.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
+        let address = address.to_canonical();
+        let exempt = self.limits.exempt_loopback && address.is_loopback();
+        let counted = match address {
+            IpAddr::V4(address) => Counted::V4(address.octets()),
+            IpAddr::V6(address) => Counted::V6(std::array::from_fn(|at| address.octets()[at])),
+        };
+        let mut table = self.lock();
+        if table.connections >= self.limits.max_connections {
+            return None;
+        }
+        if !exempt {
+            let now = Instant::now();
+            if table.entries.len() >= MAX_ADDRESSES && !table.entries.contains_key(&counted) {
+                let forget = f64::from(self.limits.burst_seconds);
+                table.entries.retain(|_, entry| {
+                    let idle = now.duration_since(entry.events.since.max(entry.requests.since)).as_secs_f64();
+                    entry.connections > 0 || idle < forget
+                });
+                if table.entries.len() >= MAX_ADDRESSES {
+                    return None;
+                }
+            }
+            let full =
+                |rate: u32| Bucket { tokens: f64::from(rate) * f64::from(self.limits.burst_seconds), since: now };
+            let entry = table.entries.entry(counted).or_insert_with(|| Entry {
+                connections: 0,
+                events: full(self.limits.events_per_second),
+                requests: full(self.limits.requests_per_second),
+            });
+            if entry.connections >= self.limits.max_connections_per_address {
+                return None;
+            }
+            entry.connections += 1;
+        }
+        table.connections += 1;
+        drop(table);
+        Some(Pass { addresses: Arc::clone(self), counted: (!exempt).then_some(counted) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place. Dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    addresses: Arc<Addresses>,
+    counted: Option<Counted>,
+}
+
+impl Pass {
+    /// Takes a token. Whether there was one.
+    pub(crate) fn spend(&self, what: Spend) -> bool {
+        let limits = &self.addresses.limits;
+        let rate = match what {
+            Spend::Event => limits.events_per_second,
+            Spend::Request => limits.requests_per_second,
+        };
+        let Some(counted) = self.counted.filter(|_| rate > 0) else { return true };
+        let mut table = self.addresses.lock();
+        let Some(entry) = table.entries.get_mut(&counted) else { return true };
+        let bucket = match what {
+            Spend::Event => &mut entry.events,
+            Spend::Request => &mut entry.requests,
+        };
+        bucket.take(Instant::now(), f64::from(rate), f64::from(limits.burst_seconds))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut table = self.addresses.lock();
+        table.connections -= 1;
+        if let Some(entry) = self.counted.and_then(|counted| table.entries.get_mut(&counted)) {
+            entry.connections -= 1;
+        }
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant, rate: f64, burst_seconds: f64) -> bool {
+        let gained = now.duration_since(self.since).as_secs_f64() * rate;
+        self.tokens = (self.tokens + gained).min(rate * burst_seconds.max(1.0));
+        self.since = now;
+        let taken = self.tokens >= 1.0;
+        if taken {
+            self.tokens -= 1.0;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn addresses(change: impl FnOnce(&mut Limits)) -> Arc<Addresses> {
+        let mut limits = Limits { max_connections: 3, max_connections_per_address: 2, ..Limits::default() };
+        change(&mut limits);
+        Addresses::new(&limits)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn connections_are_counted_per_address_and_in_all() {
+        let addresses = addresses(|_| ());
+        let first = addresses.admit(ip("2001:db8::1")).expect("let in");
+        let _second = addresses.admit(ip("2001:db8::2")).expect("let in");
+        assert!(addresses.admit(ip("2001:db8::3")).is_none(), "the same /64");
+        let _third = addresses.admit(ip("::ffff:192.0.2.1")).expect("let in");
+        assert!(addresses.admit(ip("127.0.0.1")).is_none(), "three in all");
+        drop(first);
+        assert!(addresses.admit(ip("127.0.0.1")).is_some());
+    }
+
+    #[test]
+    fn tokens_come_back() {
+        let start = Instant::now();
+        let mut bucket = Bucket { tokens: 2.0, since: start };
+        let mut take = |secs| bucket.take(start + Duration::from_secs(secs), 1.0, 2.0);
+        assert!(take(0) && take(0) && !take(0));
+        assert!(take(1) && !take(1));
+        assert!(take(100) && take(100) && !take(100), "no more than a burst");
+    }
+
+    #[test]
+    fn events_and_requests_are_counted_apart_and_loopback_not_at_all() {
+        let addresses = addresses(|limits| limits.burst_seconds = 1);
+        let pass = addresses.admit(ip("192.0.2.1")).expect("let in");
+        assert!((0..200).any(|_| !pass.spend(Spend::Event)));
+        assert!(pass.spend(Spend::Request));
+        let local = addresses.admit(ip("127.0.0.1")).expect("let in");
+        assert!((0..200).all(|_| local.spend(Spend::Event)));
+    }
+}

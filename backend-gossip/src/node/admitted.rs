@@ -1,0 +1,75 @@
+//! A verified event on its way to the store: everything that the writer needs, worked out before it reaches it.
+
+use axum::extract::ws::Utf8Bytes;
+use talkbox_core::{DeleteRequest, Timestamp, event::Wire};
+
+use super::{
+    filter::Facts,
+    policy::{Terms, Treatment},
+    store::Packed,
+};
+
+/// An event that was verified and that the policy takes.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) facts: Facts,
+    pub(crate) expires: Timestamp,
+    pub(crate) sig: [u8; 64],
+    pub(crate) packed: Packed,
+    /// Its canonical form, which every subscriber gets a part of its message from.
+    pub(crate) json: Utf8Bytes,
+    pub(crate) effect: Effect,
+}
+
+/// What storing it does besides.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Nothing; it counts towards the quota of its mailbox.
+    Keep,
+    /// It takes the place of an older one of the same author and kind.
+    Replace,
+    /// It deletes envelopes.
+    Delete(Box<DeleteRequest>),
+}
+
+impl Admitted {
+    /// Takes over a verified event.
+    pub(crate) fn new(event: &Wire<'_>, json: String, terms: Terms, deletion: Option<DeleteRequest>) -> Self {
+        let effect = match (deletion, terms.treatment) {
+            (Some(request), _) => Effect::Delete(Box::new(request)),
+            (None, Treatment::Replaceable | Treatment::Record) => Effect::Replace,
+            (None, _) => Effect::Keep,
+        };
+        Self {
+            facts: facts(event, terms),
+            expires: terms.expires,
+            sig: *event.signature(),
+            packed: Packed::new(event.tags(), event.content(), terms.mailbox),
+            json: json.into(),
+            effect,
+        }
+    }
+}
+
+fn facts(event: &Wire<'_>, terms: Terms) -> Facts {
+    Facts {
+        id: event.id(),
+        author: event.author(),
+        created_at: event.created_at().secs(),
+        kind: event.kind(),
+        mailbox: terms.mailbox,
+        letters: event.tags().iter().filter_map(|tag| letter(tag)).collect(),
+    }
+}
+
+/// Name and first value of a tag that filters can ask for, other than `p`.
+fn letter<S: AsRef<str>>(tag: &[S]) -> Option<(char, String)> {
+    let [name, value, ..] = tag else { return None };
+    let mut name = name.as_ref().chars();
+    match (name.next(), name.next()) {
+        (Some(letter), None) if letter.is_ascii_alphabetic() && letter != 'p' => {
+            Some((letter, value.as_ref().to_owned()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! What an operator sets, with defaults that fit a small public node.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// The settings of a node. Every field has a default, and an unknown one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct NodeConfig {
+    /// Where to listen. Port 0 lets the operating system choose.
+    pub listen: SocketAddr,
+    /// The directory of the store, made if it is missing. `None`: a temporary one that goes with the node.
+    pub data: Option<PathBuf>,
+    /// The URL under which clients reach the node, such as `wss://node.example`. It is what an AUTH event has to name,
+    /// so a public node behind a proxy must set it. `None`: the address that it listens on.
+    pub public_url: Option<String>,
+    /// Whether gift wraps are served only to the mailbox that they are addressed to and to their author.
+    pub gate_reads: bool,
+    /// The name that the node shows.
+    pub name: String,
+    /// What bounds each client.
+    pub limits: Limits,
+}
+
+impl NodeConfig {
+    /// A node for this machine alone: a free port of the loopback address, a temporary store.
+    pub fn loopback() -> Self {
+        Self::default()
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data: None,
+            public_url: None,
+            gate_reads: true,
+            name: "Talkbox node".to_owned(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What bounds each client, so that none can starve the process or another client.
+///
+/// The reference is strfry's default configuration; where a number differs, its comment says why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most bytes of a WebSocket message. 128 KiB hold the largest event twice over and a reconciliation message of
+    /// 60,000 bytes in hexadecimal; the rest is for what is around them.
+    pub max_message_bytes: usize,
+    /// Open subscriptions of a connection. A client reads a handful of mailboxes; strfry's 200 would multiply what
+    /// each event is compared with.
+    pub max_subscriptions: usize,
+    /// Filters of one request.
+    pub max_filters: usize,
+    /// Most stored events that one filter gives, and the number where a filter names none.
+    pub max_limit: usize,
+    /// Open reconciliations of a connection.
+    pub max_reconciliations: usize,
+    /// Most ids that one reconciliation covers: 40 bytes each.
+    pub max_reconciled: usize,
+    /// Most ids in all open reconciliations of the node: 80 MB.
+    pub max_reconciled_total: usize,
+    /// Bytes that may wait for a slow client before it is disconnected. 4 MiB are 64 of the largest events.
+    pub max_pending_bytes: usize,
+    /// Bytes that may wait for all clients together.
+    pub max_pending_total: usize,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections of one address (for IPv6, of one /64).
+    pub max_connections_per_address: usize,
+    /// Events that one address may publish per second, on average. 0: any number.
+    pub events_per_second: u32,
+    /// Requests other than events that one address may make per second, on average. 0: any number.
+    pub requests_per_second: u32,
+    /// How many seconds' worth may come at once. An outbox that was offline empties itself in one go.
+    pub burst_seconds: u32,
+    /// Whether the loopback address is exempt from what is counted per address. Behind a proxy on the same machine
+    /// every client has that address, so that the proxy has to count.
+    pub exempt_loopback: bool,
+    /// Work that a gift wrap has to show, in bits (NIP-13).
+    pub min_work: u8,
+    /// Most stored gift wraps of one mailbox.
+    pub max_mailbox_events: u64,
+    /// Most stored bytes of one mailbox.
+    pub max_mailbox_bytes: u64,
+    /// Most bytes of the whole store; above it only deletions are taken. 0: as much as the disk has.
+    pub max_store_bytes: u64,
+    /// Seconds for the head of an HTTP request.
+    pub head_timeout: u64,
+    /// Seconds between pings.
+    pub ping_interval: u64,
+    /// Seconds without any frame from the client after which it is gone.
+    pub idle_timeout: u64,
+    /// Seconds in which a client has to take 64 KiB.
+    pub write_timeout: u64,
+    /// Seconds that a query may run.
+    pub query_timeout: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 131_072 + 1_024,
+            max_subscriptions: 32,
+            max_filters: 10,
+            max_limit: 500,
+            max_reconciliations: 4,
+            max_reconciled: 1_000_000,
+            max_reconciled_total: 2_000_000,
+            max_pending_bytes: 4 << 20,
+            max_pending_total: 256 << 20,
+            max_connections: 4_096,
+            max_connections_per_address: 32,
+            events_per_second: 20,
+            requests_per_second: 20,
+            burst_seconds: 30,
+            exempt_loopback: true,
+            min_work: 0,
+            max_mailbox_events: 100_000,
+            max_mailbox_bytes: 256 << 20,
+            max_store_bytes: 0,
+            head_timeout: 5,
+            ping_interval: 30,
+            idle_timeout: 120,
+            write_timeout: 30,
+            query_timeout: 10,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What a node is given from outside, so that a test or a simulation can decide it: time and randomness.
+
+use std::{fmt, sync::Arc};
+
+use talkbox_core::{Clock, Error, ErrorKind, Result, SystemClock};
+
+/// Where random bytes come from: challenges and the epoch of the store. Nothing secret is made of them.
+pub trait Randomness: fmt::Debug + Send + Sync + 'static {
+    /// Fills the bytes.
+    ///
+    /// # Errors
+    /// `Unexpected` where there is none to give.
+    fn fill(&self, bytes: &mut [u8]) -> Result<()>;
+}
+
+/// The randomness of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandomness;
+
+impl Randomness for OsRandomness {
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        getrandom::fill(bytes).map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "the operating system gives no randomness").source(error)
+        })
+    }
+}
+
+/// What a node runs in. The default is the operating system.
+#[derive(Clone, Debug)]
+pub struct NodeContext {
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+}
+
+impl NodeContext {
+    /// Takes the time from another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Takes randomness from elsewhere.
+    #[must_use]
+    pub fn with_randomness(mut self, randomness: impl Randomness) -> Self {
+        self.randomness = Arc::new(randomness);
+        self
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// So many random bytes.
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.randomness.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Default for NodeContext {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), randomness: Arc::new(OsRandomness) }
+    }
+}

@@ -1,0 +1,235 @@
+//! Who wants to hear of what arrives: subscriptions by mailbox, so that an event is compared only with those that can
+//! match, and is handed over without polling.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::extract::ws::Utf8Bytes;
+use talkbox_core::{MailboxId, event::kind};
+use tokio::sync::mpsc;
+
+use super::{admitted::Admitted, filter::Filter, gate::Rights, outbox::Outbox};
+
+/// Events that wait to be passed on. As many as the writer commits at once; then it waits.
+pub(crate) const FRESH: usize = 512;
+
+/// An event that has just been stored, with its place in the order of arrival; or one that is only passed on.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) seq: Option<i64>,
+    pub(crate) event: Arc<Admitted>,
+}
+
+/// One subscription.
+pub(crate) struct Subscription {
+    number: u64,
+    /// Its name, as JSON.
+    name: String,
+    filters: Arc<[Filter]>,
+    rights: Rights,
+    outbox: Arc<Outbox>,
+    state: Mutex<State>,
+}
+
+/// Where a subscription is. Everything that is stored comes first, then `EOSE`, then what arrives; and nothing twice.
+enum State {
+    /// The stored events are being sent; what arrives meanwhile is held back.
+    Catching {
+        held: Vec<(Option<i64>, Utf8Bytes)>,
+        bytes: usize,
+    },
+    /// What arrived up to this place has been sent as stored.
+    Live {
+        after: i64,
+    },
+    Closed,
+}
+
+impl Subscription {
+    /// The message that carries an event.
+    pub(crate) fn message(&self, event: &str) -> String {
+        let mut message = String::with_capacity(event.len() + self.name.len() + 12);
+        message.push_str("[\"EVENT\",");
+        message.push_str(&self.name);
+        message.push(',');
+        message.push_str(event);
+        message.push(']');
+        message
+    }
+
+    /// The message that says that all that is stored has been sent.
+    pub(crate) fn end_of_stored(&self) -> String {
+        format!("[\"EOSE\",{}]", self.name)
+    }
+
+    pub(crate) fn filters(&self) -> Arc<[Filter]> {
+        Arc::clone(&self.filters)
+    }
+
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.lock(), State::Closed)
+    }
+
+    /// All that was stored up to this place has been sent: lets go of what was held back.
+    pub(crate) fn go_live(&self, after: i64) {
+        let mut state = self.lock();
+        if let State::Catching { held, .. } = std::mem::replace(&mut *state, State::Closed) {
+            for (_, message) in held.into_iter().filter(|(seq, _)| seq.is_none_or(|seq| seq > after)) {
+                self.outbox.push(message);
+            }
+            *state = State::Live { after };
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        *self.lock() = State::Closed;
+    }
+
+    fn offer(&self, fresh: &Fresh) {
+        let event = &fresh.event;
+        if !self.filters.iter().any(|filter| filter.matches(&event.facts)) || !self.rights.may_read(&event.facts) {
+            return;
+        }
+        match &mut *self.lock() {
+            State::Closed => {}
+            State::Live { after } if fresh.seq.is_some_and(|seq| seq <= *after) => {}
+            State::Live { .. } => self.outbox.push(self.message(&event.json)),
+            State::Catching { held, bytes } => {
+                let message = self.message(&event.json);
+                *bytes += message.len();
+                if *bytes > self.outbox.limit() {
+                    self.outbox.overrun();
+                } else {
+                    held.push((fresh.seq, message.into()));
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// All subscriptions of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    places: RwLock<Places>,
+    next: AtomicU64,
+}
+
+/// Where a subscription is found by an event. One with several filters is in several places.
+#[derive(Debug, Default)]
+struct Places {
+    /// Those that name mailboxes.
+    by_mailbox: HashMap<MailboxId, Vec<Arc<Subscription>>>,
+    /// Those that do not, and can match gift wraps.
+    wraps: Vec<Arc<Subscription>>,
+    /// Those that do not, and can match other kinds: of these few arrive.
+    others: Vec<Arc<Subscription>>,
+}
+
+impl Live {
+    /// Adds a subscription; what arrives is held back until [`Subscription::go_live`].
+    pub(crate) fn add(
+        &self,
+        name: String,
+        filters: Vec<Filter>,
+        rights: Rights,
+        outbox: Arc<Outbox>,
+    ) -> Arc<Subscription> {
+        let subscription = Arc::new(Subscription {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            name,
+            filters: filters.into(),
+            rights,
+            outbox,
+            state: Mutex::new(State::Catching { held: Vec::new(), bytes: 0 }),
+        });
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let (mailboxes, wraps, others) = found_by(&subscription.filters);
+        for mailbox in mailboxes {
+            places.by_mailbox.entry(mailbox).or_default().push(Arc::clone(&subscription));
+        }
+        if wraps {
+            places.wraps.push(Arc::clone(&subscription));
+        }
+        if others {
+            places.others.push(Arc::clone(&subscription));
+        }
+        subscription
+    }
+
+    /// Removes a subscription; nothing is sent for it after this.
+    pub(crate) fn remove(&self, subscription: &Subscription) {
+        subscription.close();
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let (mailboxes, wraps, others) = found_by(&subscription.filters);
+        let drop_from = |list: &mut Vec<Arc<Subscription>>| list.retain(|other| other.number != subscription.number);
+        for mailbox in mailboxes {
+            if let Some(list) = places.by_mailbox.get_mut(&mailbox) {
+                drop_from(list);
+                if list.is_empty() {
+                    places.by_mailbox.remove(&mailbox);
+                }
+            }
+        }
+        if wraps {
+            drop_from(&mut places.wraps);
+        }
+        if others {
+            drop_from(&mut places.others);
+        }
+    }
+
+    /// Passes on what arrives, until the node ends.
+    pub(crate) async fn run(self: Arc<Self>, mut arrivals: mpsc::Receiver<Fresh>) {
+        while let Some(fresh) = arrivals.recv().await {
+            self.pass_on(&fresh);
+            // A hundred subscribers of one event are 0.1 ms; between two events others may run.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    fn pass_on(&self, fresh: &Fresh) {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let facts = &fresh.event.facts;
+        let by_mailbox = facts.mailbox.and_then(|key| places.by_mailbox.get(&key));
+        let by_kind = if facts.kind == kind::GIFT_WRAP { &places.wraps } else { &places.others };
+        // One that is found in two places by its several filters is offered the event once.
+        let first: HashSet<u64> = match by_mailbox {
+            Some(list) if !by_kind.is_empty() => list.iter().map(|one| one.number).collect(),
+            _ => HashSet::new(),
+        };
+        by_mailbox.into_iter().flatten().for_each(|subscription| subscription.offer(fresh));
+        by_kind.iter().filter(|one| !first.contains(&one.number)).for_each(|subscription| subscription.offer(fresh));
+    }
+}
+
+/// The places of a subscription: the mailboxes that its filters name, and whether one that names none can match gift
+/// wraps, and other kinds.
+fn found_by(filters: &[Filter]) -> (HashSet<MailboxId>, bool, bool) {
+    let (with, without): (Vec<&Filter>, Vec<&Filter>) = filters.iter().partition(|filter| filter.mailboxes.is_some());
+    let mailboxes = with.iter().flat_map(|filter| filter.mailboxes.iter().flatten().copied()).collect();
+    let wraps = without.iter().any(|filter| filter.allows_kind(kind::GIFT_WRAP));
+    let others = without
+        .iter()
+        .any(|filter| filter.kinds.as_ref().is_none_or(|kinds| kinds.iter().any(|one| *one != kind::GIFT_WRAP)));
+    (mailboxes, wraps, others)
+}

@@ -1,0 +1,223 @@
+//! The node: a Nostr relay made for sealed mailboxes, on axum and SQLite.
+//!
+//! It takes gift wraps, their deletions, records, relay lists and hints, and nothing else. What it acknowledges is on
+//! the disk. Gift wraps are served only to the mailbox that they are addressed to and to their author. The NIPs it
+//! keeps to are in its information document; what bounds its clients is in [`Limits`].
+//!
+//! ```text
+//! socket → session → intake: policy, known id?, signature → writer: group commit → OK
+//!             ↑                                                        └→ live → outboxes of subscribers
+//!             └ queries ← readers (SQLite snapshots)
+//! ```
+//!
+//! Every arrow is a bounded queue.
+
+mod addresses;
+mod admitted;
+mod config;
+mod context;
+mod filter;
+mod gate;
+mod info;
+mod intake;
+mod live;
+mod outbox;
+mod policy;
+mod refusal;
+mod server;
+mod session;
+mod store;
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use talkbox_core::{Clock, Error, ErrorKind, Result, Timestamp};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use url::Url;
+
+use self::{
+    addresses::Addresses,
+    intake::{Intake, RecentIds},
+    live::{FRESH, Live},
+    outbox::Pending,
+    policy::Policy,
+    session::Held,
+    store::Store,
+};
+pub use self::{
+    config::{Limits, NodeConfig},
+    context::{NodeContext, OsRandomness, Randomness},
+};
+
+/// How often what has expired is removed. It is not served in the meantime either.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// How long stopping may take: the answers that are owed, the last commit, the end of the log.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running node. [`shutdown`](Self::shutdown) stops it and waits until all is on the disk; to drop it stops it too,
+/// but port and store are free only a moment later.
+pub struct Node {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stopping: watch::Sender<bool>,
+    /// Ends when no connection is left.
+    gone: mpsc::Receiver<()>,
+    /// The listener, and what runs beside it.
+    tasks: [JoinHandle<()>; 3],
+}
+
+/// What the parts of a node share.
+#[derive(Debug)]
+struct Shared {
+    config: NodeConfig,
+    context: NodeContext,
+    clock: Arc<dyn Clock>,
+    /// What an AUTH event has to name.
+    url: Url,
+    store: Store,
+    intake: Intake,
+    live: Arc<Live>,
+    addresses: Arc<Addresses>,
+    pending: Arc<Pending>,
+    held: Arc<Held>,
+    stop: Stop,
+}
+
+/// Tells that the node is asked to stop.
+#[derive(Clone, Debug)]
+struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Returns when the node is asked to stop, or has gone.
+    async fn asked(&mut self) {
+        let _gone = self.0.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Node {
+    /// Opens the store and starts to listen.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for an address that cannot be listened on or a URL that is none; `Storage` where the store
+    /// cannot be opened, is in use, damaged, or of a newer version.
+    pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
+        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+            Error::new(ErrorKind::ConfigInvalid, "cannot listen there").with("listen", config.listen).source(error)
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "the listener has no address").source(error))?;
+        let url = own_url(&config, address)?;
+        let epoch = context.random()?;
+        let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
+        let (fresh, arrivals) = mpsc::channel(FRESH);
+        let store = {
+            let (data, limits) = (config.data.clone(), config.limits.clone());
+            let (recent, fresh) = (Arc::clone(&recent), fresh.clone());
+            // To open a large store takes seconds: it is checked.
+            tokio::task::spawn_blocking(move || Store::open(data.as_deref(), epoch, &limits, recent, fresh))
+                .await
+                .map_err(|panic| Error::new(ErrorKind::Unexpected, "the store could not be opened").source(panic))??
+        };
+        let (stopping, stop) = watch::channel(false);
+        let policy = Policy::new(&config.limits);
+        let intake = Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), fresh)?;
+        let shared = Arc::new(Shared {
+            addresses: Addresses::new(&config.limits),
+            pending: Arc::new(Pending::new(config.limits.max_pending_total)),
+            held: Arc::new(Held::new(config.limits.max_reconciled_total)),
+            live: Arc::default(),
+            stop: Stop(stop),
+            config,
+            context,
+            clock,
+            url,
+            store,
+            intake,
+        });
+        let (alive, gone) = mpsc::channel(1);
+        let tasks = [
+            tokio::spawn(server::run(listener, Arc::clone(&shared), alive)),
+            tokio::spawn(Arc::clone(&shared.live).run(arrivals)),
+            tokio::spawn(collect(Arc::clone(&shared))),
+        ];
+        tracing::info!(%address, "the node listens");
+        Ok(Self { shared, address, stopping, gone, tasks })
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL to connect to from this machine, such as `ws://127.0.0.1:7447`.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// The epoch of the store: random, made with it. A place in the order of arrival means something only together
+    /// with it.
+    pub fn epoch(&self) -> u64 {
+        self.shared.store.epoch()
+    }
+
+    /// Stops: takes nothing more, answers what was taken, commits, closes. Within 10 s.
+    pub async fn shutdown(mut self) {
+        self.stopping.send_replace(true);
+        let stopped = tokio::time::timeout(STOP_WITHIN, async {
+            let _panicked = (&mut self.tasks[0]).await;
+            // Nothing is ever sent: it ends when the last connection has gone.
+            let _none = self.gone.recv().await;
+            self.shared.store.stop().await;
+        })
+        .await;
+        if stopped.is_err() {
+            tracing::warn!("the node was stopped before it was done");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stopping.send_replace(true);
+        self.tasks[1..].iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The URL that an AUTH event has to name.
+fn own_url(config: &NodeConfig, address: SocketAddr) -> Result<Url> {
+    let text = config.public_url.clone().unwrap_or_else(|| format!("ws://{address}"));
+    let invalid = |why: &'static str| Error::new(ErrorKind::ConfigInvalid, why).with("public_url", &text);
+    let url = Url::parse(&text).map_err(|error| invalid("the public URL is none").source(error))?;
+    if !matches!(url.scheme(), "ws" | "wss") || url.host().is_none() {
+        return Err(invalid("the public URL is not one of a WebSocket (ws or wss)"));
+    }
+    Ok(url)
+}
+
+/// Removes what has expired, now and then.
+async fn collect(node: Arc<Shared>) {
+    let mut rounds = tokio::time::interval(COLLECT_EVERY);
+    let mut stop = node.stop.clone();
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => while node.store.writer().expire(node.now()).await {},
+            () = stop.asked() => return,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One WebSocket connection: one task that reads, answers and sends.
+//!
+//! Queries run beside it, a few at a time; events go to the pool and come back as OKs. The task stops reading where
+//! too much of either is under way, so that a client is slowed down by its own requests and by nothing else.
+
+mod auth;
+mod message;
+mod queries;
+mod reconcile;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::json;
+use talkbox_core::{PublicKey, hex};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+pub(crate) use self::reconcile::Held;
+use self::{
+    message::{Request, Unreadable},
+    queries::Done,
+    reconcile::Reconciliations,
+};
+use super::{
+    Shared,
+    addresses::{Pass, Spend},
+    gate::{MAX_KEYS, Rights},
+    intake::{Ticket, ok},
+    live::Subscription,
+    outbox::Outbox,
+    refusal::{Outcome, Prefix, Refusal},
+};
+
+/// Most characters of the name of a subscription (NIP-01).
+pub(crate) const MAX_SUBSCRIPTION_NAME: usize = 64;
+/// Events of one connection that are on their way. A client that publishes many at once keeps the pool busy with them.
+const MAX_OPEN_EVENTS: usize = 256;
+/// Queries of one connection that run at once: a client with several subscriptions opens them together.
+const MAX_QUERIES: usize = 4;
+/// Bytes that are handed to the socket before it is flushed.
+const CHUNK: usize = 65_536;
+/// Messages that make no sense, after which the client is disconnected.
+const MAX_STRIKES: u32 = 16;
+/// How long the answers that are owed may take when the node stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a client is told whose frames cannot be read.
+const UNREADABLE: &str = "invalid: the message is too large, or no text in UTF-8";
+
+/// Serves a connection until it ends.
+pub(crate) async fn run(socket: WebSocket, node: Arc<Shared>, pass: Arc<Pass>) {
+    match Session::new(node, pass) {
+        Ok(mut session) => session.run(socket).await,
+        Err(error) => tracing::error!(%error, "a connection could not be served"),
+    }
+}
+
+struct Session {
+    node: Arc<Shared>,
+    pass: Arc<Pass>,
+    outbox: Arc<Outbox>,
+    challenge: String,
+    keys: Vec<PublicKey>,
+    subscriptions: HashMap<String, Arc<Subscription>>,
+    reconciliations: Reconciliations,
+    queries: FuturesUnordered<BoxFuture<'static, Done>>,
+    open_events: Arc<AtomicUsize>,
+    strikes: u32,
+    /// Tells what has the same name at different times apart.
+    next: u64,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client closed it, or it broke.
+    Gone,
+    /// The node closes it, and says why.
+    Closed { code: u16, why: &'static str },
+}
+
+impl Session {
+    fn new(node: Arc<Shared>, pass: Arc<Pass>) -> talkbox_core::Result<Self> {
+        let challenge = hex::encode(&node.context.random::<16>()?);
+        let outbox = Arc::new(Outbox::new(node.config.limits.max_pending_bytes, Arc::clone(&node.pending)));
+        outbox.push(json!(["AUTH", challenge]).to_string());
+        Ok(Self {
+            node,
+            pass,
+            outbox,
+            challenge,
+            keys: Vec::new(),
+            subscriptions: HashMap::new(),
+            reconciliations: Reconciliations::default(),
+            queries: FuturesUnordered::new(),
+            open_events: Arc::default(),
+            strikes: 0,
+            next: 0,
+        })
+    }
+
+    async fn run(&mut self, mut socket: WebSocket) {
+        let end = self.serve(&mut socket).await;
+        for (_, subscription) in self.subscriptions.drain() {
+            self.node.live.remove(&subscription);
+        }
+        if let End::Closed { code, why } = end {
+            let notice = Message::text(json!(["NOTICE", why]).to_string());
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(why) };
+            // A client that does not read will not read this either.
+            let _unread = timeout(Duration::from_secs(1), async {
+                socket.send(notice).await?;
+                socket.send(Message::Close(Some(frame))).await
+            })
+            .await;
+        }
+    }
+
+    async fn serve(&mut self, socket: &mut WebSocket) -> End {
+        let limits = &self.node.config.limits;
+        let (idle, write) = (Duration::from_secs(limits.idle_timeout), Duration::from_secs(limits.write_timeout));
+        let every = Duration::from_secs(limits.ping_interval.max(1));
+        let mut ping = interval_at(Instant::now() + every, every);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let outbox = Arc::clone(&self.outbox);
+        let mut stop = self.node.stop.clone();
+        let mut heard = Instant::now();
+        loop {
+            let may_read =
+                self.open_events.load(Ordering::Acquire) < MAX_OPEN_EVENTS && self.queries.len() < MAX_QUERIES;
+            tokio::select! {
+                () = outbox.filled() => if let Err(end) = flush(socket, &outbox, write).await { return end },
+                Some(done) = self.queries.next() => self.finish(done),
+                received = socket.next(), if may_read => {
+                    heard = Instant::now();
+                    let result = match received {
+                        Some(Ok(message)) => self.receive(message).await,
+                        // The client sent what is no message, or the connection broke; in that case nobody hears it.
+                        Some(Err(_)) => Err(End::Closed { code: close_code::PROTOCOL, why: UNREADABLE }),
+                        None => Err(End::Gone),
+                    };
+                    if let Err(end) = result {
+                        return end;
+                    }
+                }
+                _ = ping.tick() => {
+                    // Where the node itself does not read, silence says nothing.
+                    if may_read && heard.elapsed() > idle {
+                        return End::Closed { code: close_code::POLICY, why: "closed: nothing was heard for long" };
+                    }
+                    if timeout(write, socket.send(Message::Ping(Default::default()))).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                () = stop.asked() => return self.say_farewell(socket, write).await,
+            }
+        }
+    }
+
+    /// Waits for the answers that are owed, and sends them.
+    async fn say_farewell(&mut self, socket: &mut WebSocket, write: Duration) -> End {
+        let _late = timeout(FAREWELL, async {
+            while flush(socket, &self.outbox, write).await.is_ok()
+                && (self.open_events.load(Ordering::Acquire) > 0 || !self.outbox.is_empty())
+            {
+                self.outbox.filled().await;
+            }
+        })
+        .await;
+        End::Closed { code: close_code::AWAY, why: "closed: the node is stopping" }
+    }
+
+    async fn receive(&mut self, message: Message) -> Result<(), End> {
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => return self.strike("invalid: this relay speaks text".to_owned()),
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            Message::Close(_) => return Err(End::Gone),
+        };
+        match Request::parse(&text, self.node.config.limits.max_filters) {
+            Ok(request) => {
+                self.act(request).await;
+                Ok(())
+            }
+            Err(Unreadable::Notice(why)) => self.strike(format!("invalid: {why}")),
+            Err(Unreadable::Closed { name, why }) => {
+                self.closed(&name, &Refusal::invalid(why));
+                Ok(())
+            }
+            Err(Unreadable::Negentropy { name, why }) => {
+                self.neg_err(&name, &Refusal::invalid(why));
+                Ok(())
+            }
+        }
+    }
+
+    async fn act(&mut self, request: Request<'_>) {
+        let slow_down = || Refusal::new(Prefix::RateLimited, "too much at once from this address; slow down");
+        let spend = if matches!(request, Request::Event { .. }) { Spend::Event } else { Spend::Request };
+        let may = matches!(request, Request::Close { .. } | Request::NegClose { .. }) || self.pass.spend(spend);
+        match request {
+            Request::Event { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
+            Request::Event { id, json } => {
+                let ticket = Ticket::new(id, Arc::clone(&self.outbox), Arc::clone(&self.open_events));
+                self.node.intake.take(json.to_owned(), ticket).await;
+            }
+            Request::Auth { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
+            Request::Auth { id, json } => {
+                let outcome = match self.authenticate(json.to_owned()).await {
+                    Ok(()) => Outcome::Stored,
+                    Err(refusal) => Outcome::Refused(refusal),
+                };
+                self.outbox.push(ok(&id, &outcome));
+            }
+            Request::Req { name, .. } | Request::Count { name, .. } if !may => self.closed(&name, &slow_down()),
+            Request::Req { name, filters } => self.subscribe(name, filters),
+            Request::Count { name, filters } => self.count(name, filters),
+            Request::Close { name } => {
+                if let Some(subscription) = self.subscriptions.remove(&name) {
+                    self.node.live.remove(&subscription);
+                }
+            }
+            Request::NegOpen { name, .. } | Request::NegMsg { name, .. } if !may => self.neg_err(&name, &slow_down()),
+            Request::NegOpen { name, filter, message } => self.open_reconciliation(name, filter, message),
+            Request::NegMsg { name, message } => self.go_on_reconciling(name, message),
+            Request::NegClose { name } => self.reconciliations.close(&name),
+        }
+    }
+
+    async fn authenticate(&mut self, json: String) -> Result<(), Refusal> {
+        let verified = self.node.intake.verify(json).await;
+        let event = verified
+            .ok_or_else(|| Refusal::new(Prefix::Error, "the node is stopping"))?
+            .map_err(|error| Refusal::from_core(&error))?;
+        auth::check(&event, &self.challenge, &self.node.url, self.node.now())?;
+        if !self.keys.contains(&event.author()) {
+            if self.keys.len() >= MAX_KEYS {
+                return Err(Refusal::new(Prefix::Restricted, format!("more than {MAX_KEYS} keys on one connection")));
+            }
+            self.keys.push(event.author());
+        }
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        if self.node.config.gate_reads { Rights::Keys(self.keys.clone()) } else { Rights::Everything }
+    }
+
+    /// Tells a client that what it sent makes no sense; one that goes on is disconnected.
+    fn strike(&mut self, why: String) -> Result<(), End> {
+        self.strikes += 1;
+        if self.strikes > MAX_STRIKES {
+            return Err(End::Closed { code: close_code::POLICY, why: "closed: too many messages that make no sense" });
+        }
+        self.outbox.push(json!(["NOTICE", why]).to_string());
+        Ok(())
+    }
+
+    fn closed(&self, name: &str, refusal: &Refusal) {
+        self.outbox.push(json!(["CLOSED", name, refusal.to_string()]).to_string());
+    }
+
+    fn neg_err(&self, name: &str, refusal: &Refusal) {
+        self.outbox.push(json!(["NEG-ERR", name, refusal.to_string()]).to_string());
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// Sends what waits.
+async fn flush(socket: &mut WebSocket, outbox: &Outbox, write: Duration) -> Result<(), End> {
+    loop {
+        let (messages, overrun) = outbox.take(CHUNK);
+        if overrun {
+            return Err(End::Closed { code: close_code::AGAIN, why: "closed: too slow to take what was sent" });
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let sent = timeout(write, async {
+            for message in messages {
+                socket.feed(Message::Text(message)).await?;
+            }
+            socket.flush().await
+        })
+        .await;
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(End::Gone),
+            Err(_) => {
+                return Err(End::Closed { code: close_code::AGAIN, why: "closed: too slow to take what was sent" });
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What one event does to the store, inside the writer's transaction.
+
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp};
+
+use crate::node::{
+    admitted::{Admitted, Effect},
+    config::Limits,
+    refusal::{Outcome, Prefix, Refusal},
+};
+
+/// Bytes of a row besides tags and content, with its index entries: what a quota counts for it.
+const ROW_BYTES: i64 = 300;
+
+/// What became of an event, and what follows from it.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) outcome: Outcome,
+    /// The place in the order of arrival, where it was stored.
+    pub(crate) seq: Option<i64>,
+    /// The events that went because of it.
+    pub(crate) removed: Vec<EventId>,
+}
+
+impl Applied {
+    const fn without_effect(outcome: Outcome) -> Self {
+        Self { outcome, seq: None, removed: Vec::new() }
+    }
+
+    fn blocked(text: &'static str) -> Self {
+        Self::without_effect(Outcome::Refused(Refusal::new(Prefix::Blocked, text)))
+    }
+}
+
+/// The quotas that the store applies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quota {
+    mailbox_events: i64,
+    mailbox_bytes: i64,
+    store_bytes: Option<i64>,
+}
+
+impl Quota {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let signed = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
+        Self {
+            mailbox_events: signed(limits.max_mailbox_events),
+            mailbox_bytes: signed(limits.max_mailbox_bytes),
+            store_bytes: Some(limits.max_store_bytes).filter(|limit| *limit > 0).map(signed),
+        }
+    }
+}
+
+/// Stores an event.
+///
+/// # Errors
+/// Those of SQLite; the transaction is then given up.
+pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
+    let id = &event.facts.id.as_bytes()[..];
+    if tx.prepare_cached("SELECT 1 FROM event WHERE id = ?1")?.exists([id])? {
+        return Ok(Applied::without_effect(Outcome::Duplicate));
+    }
+    if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
+        && !matches!(event.effect, Effect::Delete(_))
+    {
+        return Ok(Applied::without_effect(Outcome::Refused(Refusal::new(Prefix::Error, "the store is full"))));
+    }
+    match &event.effect {
+        Effect::Keep => keep(tx, event, quota),
+        Effect::Replace => replace(tx, event),
+        Effect::Delete(request) => delete(tx, event, request),
+    }
+}
+
+fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
+    let id = &event.facts.id.as_bytes()[..];
+    if tx.prepare_cached("SELECT 1 FROM deleted WHERE id = ?1")?.exists([id])? {
+        return Ok(Applied::blocked("the event was deleted"));
+    }
+    let mailbox = event.facts.mailbox.map(PublicKey::from).unwrap_or(event.facts.author);
+    let deleted = tx
+        .prepare_cached("SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3)")?
+        .exists(params![id, &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]])?;
+    if deleted {
+        return Ok(Applied::blocked("its deletion was asked for before it came"));
+    }
+    let number = mailbox_number(tx, mailbox.into())?;
+    let counted: bool = tx
+        .prepare_cached(
+            "UPDATE mailbox SET events = events + 1, bytes = bytes + ?2
+             WHERE id = ?1 AND events < ?3 AND bytes + ?2 <= ?4",
+        )?
+        .execute(params![number, counted_bytes(event), quota.mailbox_events, quota.mailbox_bytes])?
+        == 1;
+    if !counted {
+        return Ok(Applied::blocked("the mailbox is full"));
+    }
+    insert(tx, event)
+}
+
+fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
+    let facts = &event.facts;
+    let older: Option<(i64, [u8; 32], i64)> = tx
+        .prepare_cached("SELECT seq, id, created_at FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
+        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let mut removed = Vec::new();
+    if let Some((seq, id, created_at)) = older {
+        // The newest wins, and of two as new the one of the lower id.
+        let wins = (signed(facts.created_at), std::cmp::Reverse(&facts.id.as_bytes()[..]))
+            > (created_at, std::cmp::Reverse(&id[..]));
+        if !wins {
+            let refusal = Refusal::invalid("a newer event has taken its place");
+            return Ok(Applied::without_effect(Outcome::Refused(refusal)));
+        }
+        remove(tx, seq)?;
+        removed.push(EventId::from_bytes(id));
+    }
+    Ok(Applied { removed, ..insert(tx, event)? })
+}
+
+fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<Applied> {
+    let until = signed(event.expires.secs());
+    let (mut removed, mut strangers) = (Vec::new(), 0);
+    for target in request.ids() {
+        let Some(found) = find(tx, target)? else {
+            tx.prepare_cached(
+                "INSERT INTO deletion VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET until = max(until, excluded.until)",
+            )?
+            .execute(params![&target.as_bytes()[..], &request.author().as_bytes()[..], until])?;
+            continue;
+        };
+        if !request.covers(found.mailbox, found.author) {
+            strangers += 1;
+            continue;
+        }
+        remove(tx, found.seq)?;
+        tx.prepare_cached("INSERT OR IGNORE INTO deleted VALUES (?1, ?2, ?3)")?.execute(params![
+            &target.as_bytes()[..],
+            found.created_at,
+            found.expires
+        ])?;
+        removed.push((*target).into());
+    }
+    if strangers == request.ids().len() {
+        let refusal = Refusal::new(Prefix::Restricted, "only the recipient or the author may delete a gift wrap");
+        return Ok(Applied::without_effect(Outcome::Refused(refusal)));
+    }
+    Ok(Applied { removed, ..insert(tx, event)? })
+}
+
+/// A stored gift wrap that somebody asks to delete.
+struct Found {
+    seq: i64,
+    author: PublicKey,
+    mailbox: MailboxId,
+    created_at: i64,
+    expires: i64,
+}
+
+fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
+    tx.prepare_cached(
+        "SELECT e.seq, e.author, m.key, e.created_at, e.expires
+         FROM event e JOIN mailbox m ON m.id = e.mailbox WHERE e.id = ?1 AND e.kind = 1059",
+    )?
+    .query_row([&target.as_bytes()[..]], |row| {
+        Ok(Found {
+            seq: row.get(0)?,
+            author: PublicKey::from_bytes(row.get(1)?),
+            mailbox: MailboxId::from_bytes(row.get(2)?),
+            created_at: row.get(3)?,
+            expires: row.get(4)?,
+        })
+    })
+    .optional()
+}
+
+fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
+    let facts = &event.facts;
+    let mailbox = facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()?;
+    tx.prepare_cached(
+        "INSERT INTO event (id, author, created_at, kind, mailbox, expires, form, tags, sig, content)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        &facts.id.as_bytes()[..],
+        &facts.author.as_bytes()[..],
+        signed(facts.created_at),
+        facts.kind,
+        mailbox,
+        signed(event.expires.secs()),
+        event.packed.form,
+        event.packed.tags,
+        &event.sig[..],
+        event.packed.content,
+    ])?;
+    let seq = tx.last_insert_rowid();
+    for (letter, value) in &facts.letters {
+        tx.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?.execute(params![
+            letter.to_string(),
+            value,
+            seq
+        ])?;
+    }
+    Ok(Applied { outcome: Outcome::Stored, seq: Some(seq), removed: Vec::new() })
+}
+
+/// Removes what has expired at this time, up to so many rows of each kind. Returns the events that went.
+///
+/// # Errors
+/// Those of SQLite.
+pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<EventId>> {
+    let now = signed(now.secs());
+    let expired: Vec<(i64, [u8; 32])> = tx
+        .prepare_cached("SELECT seq, id FROM event INDEXED BY event_expires WHERE expires <= ?1 LIMIT ?2")?
+        .query_map(params![now, most], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_>>()?;
+    for (seq, _) in &expired {
+        remove(tx, *seq)?;
+    }
+    for statement in [
+        "DELETE FROM deleted WHERE id IN (SELECT id FROM deleted WHERE until <= ?1 LIMIT ?2)",
+        "DELETE FROM deletion WHERE (target, author) IN (SELECT target, author FROM deletion WHERE until <= ?1 LIMIT ?2)",
+    ] {
+        tx.prepare_cached(statement)?.execute(params![now, most])?;
+    }
+    Ok(expired.into_iter().map(|(_, id)| EventId::from_bytes(id)).collect())
+}
+
+fn remove(tx: &Connection, seq: i64) -> Result<()> {
+    tx.prepare_cached("DELETE FROM tag WHERE seq = ?1")?.execute([seq])?;
+    let (kind, mailbox, bytes): (u16, Option<i64>, i64) = tx
+        .prepare_cached("DELETE FROM event WHERE seq = ?1 RETURNING kind, mailbox, length(tags) + length(content)")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if let (talkbox_core::event::kind::GIFT_WRAP, Some(mailbox)) = (kind, mailbox) {
+        tx.prepare_cached("UPDATE mailbox SET events = events - 1, bytes = bytes - ?2 WHERE id = ?1")?
+            .execute([mailbox, bytes + ROW_BYTES])?;
+    }
+    Ok(())
+}
+
+fn counted_bytes(event: &Admitted) -> i64 {
+    ROW_BYTES + i64::try_from(event.packed.tags.len() + event.packed.content.len()).unwrap_or(i64::MAX)
+}
+
+/// The number under which the rows of a mailbox name it; given when the first comes.
+fn mailbox_number(tx: &Connection, key: MailboxId) -> Result<i64> {
+    let key = &key.as_bytes()[..];
+    let known =
+        tx.prepare_cached("SELECT id FROM mailbox WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?;
+    match known {
+        Some(number) => Ok(number),
+        None => tx.prepare_cached("INSERT INTO mailbox (key) VALUES (?1)")?.insert([key]),
+    }
+}
+
+fn store_bytes(tx: &Connection) -> Result<i64> {
+    tx.prepare_cached("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Times and sizes in the store are signed; what does not fit is later than anything.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,305 @@
+//! Filters in SQL. First the keys of all that matches, in order and from indexes; then the rows, a page at a time, so
+//! that no transaction is held while a client takes its time, and what is deleted in between is not sent.
+
+use std::{collections::HashSet, fmt::Write as _};
+
+use rusqlite::{Connection, OptionalExtension as _, Result, params_from_iter, types::Value};
+use talkbox_core::{EventId, MailboxId, PublicKey, Timestamp, event::kind};
+
+use super::{apply::signed, row::Row};
+use crate::node::{filter::Filter, gate::Rights};
+
+/// Where an event is: its place in the order of arrival, and what it is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) seq: i64,
+    pub(crate) created_at: u64,
+    pub(crate) id: EventId,
+}
+
+impl Key {
+    /// Newest first, and of two as new the lower id.
+    fn order(&self) -> (std::cmp::Reverse<u64>, EventId) {
+        (std::cmp::Reverse(self.created_at), self.id)
+    }
+}
+
+/// The keys of what the filters match for this reader, at most `most` of each filter and fewer where it says so:
+/// newest first, each once.
+pub(crate) fn newest(
+    conn: &Connection,
+    filters: &[Filter],
+    rights: &Rights,
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<Key>> {
+    let mut all = Vec::new();
+    for filter in filters {
+        let limit = filter.limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most).min(most));
+        let mut keys = Vec::new();
+        for_each(conn, filter, rights, now, Some(limit), |key| {
+            keys.push(key);
+            Ok(true)
+        })?;
+        keys.sort_unstable_by_key(Key::order);
+        keys.truncate(limit);
+        all.append(&mut keys);
+    }
+    all.sort_unstable_by_key(Key::order);
+    all.dedup();
+    Ok(all)
+}
+
+/// How many events the filters match for this reader. `None` for more than `most`.
+pub(crate) fn count(
+    conn: &Connection,
+    filters: &[Filter],
+    rights: &Rights,
+    now: Timestamp,
+    most: usize,
+) -> Result<Option<usize>> {
+    let mut seen = HashSet::new();
+    for filter in filters {
+        for_each(conn, filter, rights, now, None, |key| {
+            seen.insert(key.seq);
+            Ok(seen.len() <= most)
+        })?;
+    }
+    Ok(Some(seen.len()).filter(|count| *count <= most))
+}
+
+/// Times and ids of all that one filter matches for this reader. `None` for more than `most`.
+pub(crate) fn set(
+    conn: &Connection,
+    filter: &Filter,
+    rights: &Rights,
+    now: Timestamp,
+    most: usize,
+) -> Result<Option<Vec<(u64, EventId)>>> {
+    let mut items = Vec::new();
+    for_each(conn, filter, rights, now, None, |key| {
+        items.push((key.created_at, key.id));
+        Ok(items.len() <= most)
+    })?;
+    Ok(Some(items).filter(|items| items.len() <= most))
+}
+
+/// The last place in the order of arrival that has been given.
+pub(crate) fn last_seq(conn: &Connection) -> Result<i64> {
+    let last = conn
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(last.unwrap_or(0))
+}
+
+/// The event at this place as JSON, unless it has gone, or the rights or the time forbid it.
+pub(crate) fn event(conn: &Connection, seq: i64, rights: &Rights, now: Timestamp) -> Result<Option<String>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig
+         FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox WHERE e.seq = ?1 AND e.expires > ?2",
+    )?;
+    let mut rows = statement.query([seq, signed(now.secs())])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let blob = |column: usize| -> Result<&[u8]> { Ok(row.get_ref(column)?.as_blob()?) };
+    let mailbox = row.get_ref(4)?.as_blob_or_null()?;
+    let row = Row {
+        id: blob(0)?,
+        author: blob(1)?,
+        created_at: row.get::<_, i64>(2)?.unsigned_abs(),
+        kind: row.get(3)?,
+        mailbox,
+        tags: blob(5)?,
+        content: blob(6)?,
+        form: row.get(7)?,
+        sig: blob(8)?,
+    };
+    let involved = || {
+        let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
+        key(row.author).is_some_and(|author| {
+            rights.is_involved(PublicKey::from_bytes(author), mailbox.and_then(key).map(MailboxId::from_bytes))
+        })
+    };
+    if row.kind == kind::GIFT_WRAP && !involved() {
+        return Ok(None);
+    }
+    let json = row.to_json();
+    if json.is_none() {
+        tracing::error!(seq, "a damaged row is not served");
+    }
+    Ok(json)
+}
+
+/// Calls `take` with the key of each match until it says no; with a limit, at least the newest so many of them.
+fn for_each(
+    conn: &Connection,
+    filter: &Filter,
+    rights: &Rights,
+    now: Timestamp,
+    limit: Option<usize>,
+    mut take: impl FnMut(Key) -> Result<bool>,
+) -> Result<()> {
+    let Some(plan) = Plan::new(conn, filter, rights, now, limit)? else { return Ok(()) };
+    // An event with two tags of one name can be met twice.
+    let mut met = plan.may_repeat.then(HashSet::new);
+    let mut statement = conn.prepare_cached(&plan.sql)?;
+    for driver in &plan.drivers {
+        let mut rows = statement.query(params_from_iter(driver.iter().chain(&plan.values)))?;
+        while let Some(row) = rows.next()? {
+            let key = Key {
+                seq: row.get(0)?,
+                created_at: row.get::<_, i64>(1)?.unsigned_abs(),
+                id: EventId::from_bytes(row.get(2)?),
+            };
+            if met.as_mut().is_none_or(|met| met.insert(key.seq)) && !take(key)? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One statement, run once for each value of the condition that finds the fewest rows.
+struct Plan {
+    sql: String,
+    /// What the statement starts from: its first values.
+    drivers: Vec<Vec<Value>>,
+    /// The other values, the same each time.
+    values: Vec<Value>,
+    may_repeat: bool,
+}
+
+impl Plan {
+    /// `None` where nothing can match.
+    fn new(
+        conn: &Connection,
+        filter: &Filter,
+        rights: &Rights,
+        now: Timestamp,
+        limit: Option<usize>,
+    ) -> Result<Option<Self>> {
+        let mailboxes = match &filter.mailboxes {
+            None => None,
+            Some(keys) => Some(numbers(conn, keys.iter())?),
+        };
+        let (from, drivers, by) = driver(filter, mailboxes.as_deref());
+        let mut sql =
+            Sql { text: format!("SELECT e.seq, e.created_at, e.id FROM {from}"), values: Vec::new(), first: 0 };
+        sql.first = drivers.first().map_or(0, Vec::len);
+        let Some(since) = filter.since.map_or(Some(0), |since| i64::try_from(since).ok()) else { return Ok(None) };
+        sql.condition("e.expires >", [Value::Integer(signed(now.secs()))]);
+        if since > 0 {
+            sql.condition("e.created_at >=", [Value::Integer(since)]);
+        }
+        if let Some(until) = filter.until {
+            sql.condition("e.created_at <=", [Value::Integer(signed(until))]);
+        }
+        if let Some(kinds) = filter.kinds.as_ref().filter(|_| by != By::Kind) {
+            sql.one_of("e.kind", kinds.iter().map(|kind| Value::Integer((*kind).into())));
+        }
+        if let Some(authors) = filter.authors.as_ref().filter(|_| by != By::Author) {
+            sql.one_of("e.author", authors.iter().map(|key| Value::Blob(key.as_bytes().to_vec())));
+        }
+        if let Some(numbers) = mailboxes.filter(|_| by != By::Mailbox) {
+            sql.one_of("e.mailbox", numbers.into_iter().map(Value::Integer));
+        }
+        for (letter, values) in filter.letters.iter().filter(|(letter, _)| by != By::Tag(*letter)) {
+            let _infallible =
+                write!(sql.text, " AND EXISTS (SELECT 1 FROM tag x WHERE x.letter = '{letter}' AND x.seq = e.seq");
+            sql.one_of("x.value", values.iter().map(|value| Value::Text(value.clone())));
+            sql.text.push(')');
+        }
+        if let Rights::Keys(keys) = rights
+            && filter.allows_kind(kind::GIFT_WRAP)
+            && !rights.owns_mailboxes(filter)
+        {
+            let own: Vec<MailboxId> = keys.iter().copied().map(MailboxId::from).collect();
+            let own = numbers(conn, own.iter())?;
+            sql.text.push_str(" AND (e.kind <> 1059 OR (1");
+            sql.one_of("e.mailbox", own.into_iter().map(Value::Integer));
+            sql.text.push_str(") OR (1");
+            sql.one_of("e.author", keys.iter().map(|key| Value::Blob(key.as_bytes().to_vec())));
+            sql.text.push_str("))");
+        }
+        if let Some(limit) = limit {
+            let _infallible = write!(sql.text, " ORDER BY e.created_at DESC, e.id LIMIT {limit}");
+        }
+        Ok(Some(Self { sql: sql.text, drivers, values: sql.values, may_repeat: matches!(by, By::Tag(_)) }))
+    }
+}
+
+/// A statement in the making.
+struct Sql {
+    text: String,
+    values: Vec<Value>,
+    /// Values that come before, of the driver.
+    first: usize,
+}
+
+impl Sql {
+    fn condition<const N: usize>(&mut self, left: &str, right: [Value; N]) {
+        for value in right {
+            self.values.push(value);
+            let _infallible = write!(self.text, " AND {left} ?{}", self.first + self.values.len());
+        }
+    }
+
+    fn one_of(&mut self, column: &str, values: impl Iterator<Item = Value>) {
+        let from = self.values.len();
+        self.values.extend(values);
+        let places: Vec<String> = (from..self.values.len()).map(|at| format!("?{}", self.first + at + 1)).collect();
+        let _infallible = write!(self.text, " AND {column} IN ({})", places.join(","));
+    }
+}
+
+/// What a statement starts from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Id,
+    Mailbox,
+    Tag(char),
+    Author,
+    Kind,
+    Time,
+}
+
+/// The condition that finds the fewest rows by an index: the FROM clause that begins with it, its values one by one,
+/// and which it is.
+fn driver(filter: &Filter, mailboxes: Option<&[i64]>) -> (String, Vec<Vec<Value>>, By) {
+    if let Some(ids) = &filter.ids {
+        let ids = ids.iter().map(|id| vec![Value::Blob(id.as_bytes().to_vec())]).collect();
+        return ("event e INDEXED BY event_id WHERE e.id = ?1".to_owned(), ids, By::Id);
+    }
+    if let Some(mailboxes) = mailboxes {
+        let numbers = mailboxes.iter().map(|number| vec![Value::Integer(*number)]).collect();
+        return ("event e INDEXED BY event_mailbox WHERE e.mailbox = ?1".to_owned(), numbers, By::Mailbox);
+    }
+    // `k` says which kind a deletion deletes: it is the same for all of them.
+    if let Some((letter, values)) = filter.letters.iter().find(|(letter, _)| *letter != 'k') {
+        let from = format!("tag t JOIN event e ON e.seq = t.seq WHERE t.letter = '{letter}' AND t.value = ?1");
+        return (from, values.iter().map(|value| vec![Value::Text(value.clone())]).collect(), By::Tag(*letter));
+    }
+    if let Some(authors) = &filter.authors {
+        let keys = authors
+            .iter()
+            .map(|key| vec![Value::Blob(key.as_bytes()[..8].to_vec()), Value::Blob(key.as_bytes().to_vec())])
+            .collect();
+        let from = "event e INDEXED BY event_author WHERE substr(e.author, 1, 8) = ?1 AND e.author = ?2";
+        return (from.to_owned(), keys, By::Author);
+    }
+    if let Some(kinds) = filter.kinds.as_ref().filter(|kinds| !kinds.contains(&kind::GIFT_WRAP)) {
+        let kinds = kinds.iter().map(|kind| vec![Value::Integer((*kind).into())]).collect();
+        return ("event e INDEXED BY event_kind WHERE e.kind = ?1 AND e.kind <> 1059".to_owned(), kinds, By::Kind);
+    }
+    ("event e INDEXED BY event_time WHERE 1".to_owned(), vec![Vec::new()], By::Time)
+}
+
+/// The numbers of those mailboxes that the store knows.
+fn numbers<'a>(conn: &Connection, keys: impl Iterator<Item = &'a MailboxId>) -> Result<Vec<i64>> {
+    let mut statement = conn.prepare_cached("SELECT id FROM mailbox WHERE key = ?1")?;
+    let mut numbers = Vec::new();
+    for key in keys {
+        numbers.extend(statement.query_row([&key.as_bytes()[..]], |row| row.get::<_, i64>(0)).optional()?);
+    }
+    Ok(numbers)
+}

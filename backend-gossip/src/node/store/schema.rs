@@ -1,0 +1,151 @@
+//! The schema of the store, and how a connection to it is set up.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+use talkbox_core::{Error, ErrorKind, Result};
+
+/// The schema that this code reads and writes, in `user_version`.
+const VERSION: i64 = 1;
+/// How long a connection waits for a lock of another. The writer holds one for a few milliseconds.
+const BUSY: Duration = Duration::from_secs(5);
+/// Prepared statements that a connection keeps: the writer has about fifteen, a reader a few per shape of filter.
+const STATEMENTS: usize = 64;
+
+/// Version 1.
+///
+/// `seq` is the order of arrival; `AUTOINCREMENT` never gives a number twice, so that a cursor stays true when rows
+/// go. A gift wrap costs the unique index, the one of its mailbox (which holds all that a usual filter looks at, so
+/// that rows are read only to be sent), the one of time and id (for reconciliation), 15 bytes for its author and 12
+/// for its expiry. What is kept only for the few other kinds is in partial indexes and in `tag`.
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE mailbox (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    events INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL,
+    author BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    mailbox INTEGER REFERENCES mailbox (id),
+    expires INTEGER NOT NULL,
+    form INTEGER NOT NULL,
+    tags BLOB NOT NULL,
+    sig BLOB NOT NULL,
+    content BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX event_id ON event (id);
+CREATE INDEX event_mailbox ON event (mailbox, created_at, id, kind, expires);
+CREATE INDEX event_time ON event (created_at, id);
+CREATE INDEX event_expires ON event (expires);
+CREATE INDEX event_author ON event (substr(author, 1, 8));
+CREATE INDEX event_kind ON event (kind, created_at, id) WHERE kind <> 1059;
+CREATE UNIQUE INDEX event_replaceable ON event (author, kind) WHERE kind >= 10000;
+CREATE TABLE tag (
+    letter TEXT NOT NULL,
+    value TEXT NOT NULL,
+    seq INTEGER NOT NULL REFERENCES event (seq),
+    PRIMARY KEY (letter, value, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_seq ON tag (seq);
+-- Requests to delete what is not here: they decide when it arrives.
+CREATE TABLE deletion (
+    target BLOB NOT NULL,
+    author BLOB NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (target, author)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deletion_until ON deletion (until);
+-- What was here and has been deleted, so that it does not come back.
+CREATE TABLE deleted (
+    id BLOB PRIMARY KEY,
+    created_at INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deleted_until ON deleted (until);
+";
+
+/// How much the writer promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// What is acknowledged survives a power failure.
+    Full,
+    /// The store goes with the node.
+    Temporary,
+}
+
+/// Opens the writer's connection: makes the schema or checks it.
+///
+/// # Errors
+/// `Storage` where the file cannot be opened, is damaged, or was written by a newer version.
+pub(crate) fn open_writer(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(Connection, u64)> {
+    open_checked(path, durability, epoch).map_err(|error| error.op("open the store").with("path", path.display()))
+}
+
+fn open_checked(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(Connection, u64)> {
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(storage)?;
+    let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
+    if version > VERSION {
+        return Err(Error::new(ErrorKind::Storage, "the store was written by a newer version of Talkbox")
+            .with("found", version)
+            .with("known", VERSION));
+    }
+    // 4,000 pages: more of a burst is written to the database in one sorted pass. See SQLite's notes on WAL.
+    let synchronous = if durability == Durability::Full { "FULL" } else { "OFF" };
+    conn.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = {synchronous};
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA foreign_keys = ON;"
+    ))
+    .map_err(storage)?;
+    let check: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
+    if check != "ok" {
+        return Err(Error::new(
+            ErrorKind::Storage,
+            "the store is damaged: restore it, or move it away to start afresh",
+        )
+        .with("check", check));
+    }
+    if version == 0 {
+        let tx = conn.transaction().map_err(storage)?;
+        tx.execute_batch(SCHEMA)
+            .and_then(|()| tx.execute("INSERT INTO meta VALUES ('epoch', ?1)", [&epoch[..]]))
+            .and_then(|_| tx.pragma_update(None, "user_version", VERSION))
+            .and_then(|()| tx.commit())
+            .map_err(storage)?;
+    }
+    let epoch: Vec<u8> =
+        conn.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0)).map_err(storage)?;
+    let epoch = <[u8; 8]>::try_from(epoch).map_err(|_| Error::new(ErrorKind::Storage, "the store has no epoch"))?;
+    Ok((conn, u64::from_be_bytes(epoch)))
+}
+
+/// Opens a connection that only reads.
+///
+/// # Errors
+/// `Storage`.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(storage)?;
+    conn.execute_batch("PRAGMA query_only = ON;").map_err(storage)?;
+    Ok(conn)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+/// Everything that SQLite reports.
+pub(crate) fn storage(error: rusqlite::Error) -> Error {
+    Error::new(ErrorKind::Storage, "SQLite failed").source(error)
+}

@@ -1,0 +1,291 @@
+//! The store against a reference in memory, and what it does when the disk does not.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use talkbox_core::{MailboxId, PublicKey, SecretKey, Timestamp, event::Event, event::Wire, event::kind};
+use tokio::sync::mpsc;
+
+use super::{
+    apply::{Quota, apply},
+    query,
+    schema::{Durability, open_writer},
+    writer::Writer,
+};
+use crate::node::{
+    admitted::Admitted,
+    config::Limits,
+    filter::Filter,
+    gate::Rights,
+    intake::{RecentIds, Ticket},
+    outbox::{Outbox, Pending},
+    policy::{Terms, Treatment},
+};
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+
+fn open(directory: &tempfile::TempDir) -> Connection {
+    open_writer(&directory.path().join("store"), Durability::Temporary, [1; 8]).expect("opens").0
+}
+
+fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {
+    let json = event.to_json();
+    let terms = Terms { treatment: Treatment::Envelope, mailbox, expires };
+    Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None)
+}
+
+fn wrap(bytes: usize) -> Admitted {
+    let (author, mailbox) = (SecretKey::generate().expect("randomness"), MailboxId::from_bytes([7; 32]));
+    let tags = vec![vec!["p".to_owned(), mailbox.to_hex()]];
+    let event = Event::sign(&author, NOW, kind::GIFT_WRAP, tags, "!".repeat(bytes));
+    admitted(&event, Some(mailbox), NOW.plus(100))
+}
+
+/// An event of a small world, so that filters often match. Who: one of three keys.
+#[derive(Clone, Debug)]
+struct Drawn {
+    author: usize,
+    mailbox: Option<usize>,
+    kind: u16,
+    age: u64,
+    letters: Vec<(char, String)>,
+    expired: bool,
+}
+
+fn letters() -> impl Strategy<Value = Vec<(char, String)>> {
+    proptest::collection::vec((prop_oneof![Just('d'), Just('e'), Just('k')], "[ab]"), 0..3)
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let kind = prop_oneof![4 => Just(1059), 1 => Just(5), 1 => Just(30)];
+    (0..3usize, proptest::option::weighted(0.8, 0..3usize), kind, 0..4u64, letters(), proptest::bool::weighted(0.1))
+        .prop_map(|(author, mailbox, kind, age, letters, expired)| Drawn {
+            author,
+            mailbox,
+            kind,
+            age,
+            letters,
+            expired,
+        })
+}
+
+/// A filter of the same world; numbers stand for keys and for the events themselves.
+#[derive(Clone, Debug)]
+struct Asked {
+    ids: Option<Vec<usize>>,
+    authors: Option<Vec<usize>>,
+    kinds: Option<BTreeSet<u16>>,
+    mailboxes: Option<Vec<usize>>,
+    letters: Vec<(char, BTreeSet<String>)>,
+    since: Option<u64>,
+    until: Option<u64>,
+    limit: Option<u64>,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let some = |most| proptest::option::weighted(0.3, proptest::collection::vec(0..most, 0..3));
+    let kinds = proptest::collection::btree_set(prop_oneof![Just(1059u16), Just(5), Just(30), Just(7)], 0..3);
+    let values = proptest::collection::btree_set("[abc]", 0..3);
+    let letters = prop_oneof![
+        2 => Just(vec![]),
+        1 => (prop_oneof![Just('d'), Just('e'), Just('k')], values.clone()).prop_map(|one| vec![one]),
+        1 => (values.clone(), values).prop_map(|(d, k)| vec![('k', k), ('d', d)]),
+    ];
+    let time = || proptest::option::weighted(0.3, 0..4u64);
+    (
+        some(30usize),
+        some(3usize),
+        proptest::option::weighted(0.4, kinds),
+        some(3usize),
+        letters,
+        time(),
+        time(),
+        proptest::option::weighted(0.3, 0..6u64),
+    )
+        .prop_map(|(ids, authors, kinds, mailboxes, letters, since, until, limit)| Asked {
+            ids,
+            authors,
+            kinds,
+            mailboxes,
+            letters,
+            since,
+            until,
+            limit,
+        })
+}
+
+fn filter(asked: &Asked, keys: &[PublicKey], events: &[Admitted]) -> Filter {
+    Filter {
+        ids: asked.ids.as_ref().map(|ids| ids.iter().map(|at| events[at % events.len()].facts.id).collect()),
+        authors: asked.authors.as_ref().map(|authors| authors.iter().map(|at| keys[*at]).collect()),
+        kinds: asked.kinds.clone(),
+        mailboxes: asked.mailboxes.as_ref().map(|boxes| boxes.iter().map(|at| keys[*at].into()).collect()),
+        letters: asked.letters.clone(),
+        since: asked.since.map(|age| NOW.minus(age).secs()),
+        until: asked.until.map(|age| NOW.minus(age).secs()),
+        limit: asked.limit,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn sql_and_memory_agree_on_every_filter_and_reader(
+        drawn in proptest::collection::vec(drawn(), 1..30),
+        asked in proptest::collection::vec(proptest::collection::vec(asked(), 1..3), 40),
+        readers in proptest::collection::vec(proptest::option::weighted(0.8, 0..3usize), 40),
+    ) {
+        let secrets = [(); 3].map(|()| SecretKey::generate().expect("randomness"));
+        let keys = secrets.each_ref().map(SecretKey::public);
+        let events: Vec<Admitted> = drawn
+            .iter()
+            .enumerate()
+            .map(|(at, one)| {
+                let mailbox = one.mailbox.map(|at| MailboxId::from(keys[at]));
+                let mut tags: Vec<Vec<String>> = mailbox.iter().map(|key| vec!["p".to_owned(), key.to_hex()]).collect();
+                tags.extend(one.letters.iter().map(|(letter, value)| vec![letter.to_string(), value.clone()]));
+                let event = Event::sign(&secrets[one.author], NOW.minus(one.age), one.kind, tags, at.to_string());
+                admitted(&event, mailbox, if one.expired { NOW } else { NOW.plus(1) })
+            })
+            .collect();
+        let directory = tempfile::tempdir().expect("a directory");
+        let conn = open(&directory);
+        let quota = Quota::new(&Limits::default());
+        for event in &events {
+            prop_assert!(apply(&conn, event, &quota).expect("stores").seq.is_some());
+        }
+        for (asked, reader) in asked.iter().zip(readers) {
+            let rights = reader.map_or(Rights::Everything, |at| Rights::Keys(vec![keys[at]]));
+            let filters: Vec<Filter> = asked.iter().map(|asked| filter(asked, &keys, &events)).collect();
+            let matching = |filter: &Filter| -> Vec<_> {
+                let matches = |event: &&Admitted| {
+                    filter.matches(&event.facts) && rights.may_read(&event.facts) && event.expires > NOW
+                };
+                let mut found: Vec<_> = events
+                    .iter()
+                    .filter(matches)
+                    .map(|event| (std::cmp::Reverse(event.facts.created_at), event.facts.id))
+                    .collect();
+                found.sort_unstable();
+                found
+            };
+            let limited = |filter: &Filter| {
+                let mut found = matching(filter);
+                found.truncate(filter.limit.map_or(500, |limit| limit as usize));
+                found
+            };
+            let expected: BTreeSet<_> = filters.iter().flat_map(&limited).collect();
+            let newest = query::newest(&conn, &filters, &rights, NOW, 500).expect("asks");
+            let found: Vec<_> = newest.iter().map(|key| (std::cmp::Reverse(key.created_at), key.id)).collect();
+            prop_assert_eq!(&found, &expected.into_iter().collect::<Vec<_>>(), "{:?}", filters);
+            let all: BTreeSet<_> = filters.iter().flat_map(&matching).collect();
+            let count = query::count(&conn, &filters, &rights, NOW, 500).expect("asks");
+            prop_assert_eq!(count, Some(all.len()));
+            let set = query::set(&conn, &filters[0], &rights, NOW, 500).expect("asks").expect("few");
+            let set: BTreeSet<_> = set.into_iter().map(|(time, id)| (std::cmp::Reverse(time), id)).collect();
+            prop_assert_eq!(set, matching(&filters[0]).into_iter().collect::<BTreeSet<_>>());
+            for key in newest {
+                let json = query::event(&conn, key.seq, &rights, NOW).expect("reads").expect("is there");
+                let stored = events.iter().find(|event| event.facts.id == key.id).expect("one of them");
+                prop_assert_eq!(json.as_str(), stored.json.as_str());
+            }
+        }
+    }
+}
+
+/// What a usual filter looks at is in the index of its mailbox: rows are read only to be sent.
+#[test]
+fn a_usual_filter_is_answered_from_an_index() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let conn = open(&directory);
+    apply(&conn, &wrap(10), &Quota::new(&Limits::default())).expect("stores");
+    let mut statement = conn
+        .prepare(
+            "EXPLAIN QUERY PLAN SELECT e.seq, e.created_at, e.id FROM event e INDEXED BY event_mailbox
+             WHERE e.mailbox = 1 AND e.expires > 1 AND e.kind IN (1059) ORDER BY e.created_at DESC, e.id LIMIT 5",
+        )
+        .expect("prepares");
+    let plan: Vec<String> =
+        statement.query_map([], |row| row.get(3)).expect("asks").map(|line| line.expect("reads")).collect();
+    assert!(plan[0].contains("COVERING INDEX event_mailbox"), "{plan:?}");
+    assert!(plan.iter().all(|line| !line.contains("TEMP B-TREE FOR ORDER BY")), "{plan:?}");
+}
+
+/// Publishes through a writer and collects the answers.
+fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
+    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
+    let (fresh, _arrivals) = mpsc::channel(1_000);
+    let quota = Quota::new(&Limits::default());
+    let (writer, thread) = Writer::start(conn, quota, Arc::default(), fresh).expect("starts");
+    for event in events {
+        let ticket = Ticket::new(event.facts.id, Arc::clone(&outbox), Arc::default());
+        writer.admit(Arc::new(event), ticket);
+    }
+    drop(writer);
+    thread.join().expect("the writer ends and does not panic");
+    outbox.take(1 << 20).0.iter().map(|message| message.as_str().to_owned()).collect()
+}
+
+#[test]
+fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let conn = open(&directory);
+    conn.execute_batch("PRAGMA max_page_count = 60").expect("sets");
+    let events: Vec<Admitted> = (0..40).map(|_| wrap(8_000)).collect();
+    let answers = answers(conn, events);
+    let taken = answers.iter().filter(|answer| answer.contains(",true,")).count();
+    assert_eq!(answers.len(), 40);
+    assert!(taken > 0 && taken < 40, "{taken} taken");
+    assert!(answers.iter().all(|answer| answer.contains(",true,") || answer.contains("error: the store failed")));
+    let stored: i64 = open(&directory).query_row("SELECT count(*) FROM event", [], |row| row.get(0)).expect("counts");
+    assert_eq!(usize::try_from(stored), Ok(taken));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_refuses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let conn = open(&directory);
+    conn.execute_batch("PRAGMA query_only = ON").expect("sets");
+    let answers = answers(conn, vec![wrap(10), wrap(10)]);
+    assert!(answers.iter().all(|answer| answer.contains("false,\"error: the store failed")), "{answers:?}");
+    assert_eq!(answers.len(), 2);
+}
+
+#[test]
+fn places_in_the_order_of_arrival_are_never_given_twice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let conn = open(&directory);
+    let quota = Quota::new(&Limits::default());
+    let store = |event: &Admitted| apply(&conn, event, &quota).expect("stores").seq.expect("is stored");
+    let first = store(&wrap(10));
+    let second = store(&wrap(10));
+    assert_eq!(super::apply::expire(&conn, NOW.plus(100), 10).expect("expires").len(), 2);
+    let third = store(&wrap(10));
+    assert!(first < second && second < third);
+    assert_eq!(query::last_seq(&conn).expect("asks"), third);
+    let counted: (i64, i64) = conn
+        .query_row("SELECT sum(events), count(*) FROM mailbox", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("counts");
+    assert_eq!(counted, (1, 1), "what went is not counted");
+}
+
+#[test]
+fn recent_ids_follow_the_store() {
+    let recent = Arc::new(RecentIds::default());
+    let directory = tempfile::tempdir().expect("a directory");
+    let (fresh, mut arrivals) = mpsc::channel(10);
+    let quota = Quota::new(&Limits::default());
+    let (writer, thread) = Writer::start(open(&directory), quota, Arc::clone(&recent), fresh).expect("starts");
+    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
+    let event = wrap(10);
+    let id = event.facts.id;
+    writer.admit(Arc::new(event), Ticket::new(id, outbox, Arc::default()));
+    assert_eq!(arrivals.blocking_recv().expect("is passed on").seq, Some(1));
+    assert!(recent.contains(&id));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert!(!runtime.block_on(writer.expire(NOW.plus(100))));
+    assert!(!recent.contains(&id));
+    drop(writer);
+    thread.join().expect("ends");
+}

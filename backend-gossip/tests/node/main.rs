@@ -1,0 +1,12 @@
+//! The node over real sockets: every rule of the NIPs that it claims, and what hostile clients get.
+
+mod basics;
+mod deletion;
+mod expiry;
+mod gating;
+mod hostile;
+mod info;
+mod reconcile;
+mod replaceable;
+mod restart;
+mod support;
