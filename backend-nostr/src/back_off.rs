@@ -1,0 +1,75 @@
+//! How long to leave a relay alone that was lost.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+
+/// The first pause.
+const FIRST: Duration = Duration::from_secs(1);
+/// The last, and all that follow.
+const LAST: Duration = Duration::from_secs(60);
+
+/// Pauses that double, and vary by a quarter, so that a relay that comes back is not met by all of its clients in one
+/// moment.
+#[derive(Debug)]
+pub(crate) struct BackOff {
+    first: Duration,
+    failures: u32,
+}
+
+impl BackOff {
+    /// Nothing has failed yet.
+    pub(crate) fn new(first: Option<Duration>) -> Self {
+        Self { first: first.unwrap_or(FIRST).min(LAST), failures: 0 }
+    }
+
+    /// Something failed.
+    pub(crate) const fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// All is well again.
+    pub(crate) const fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether something failed, and nothing went well since.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Waits, if something failed.
+    pub(crate) async fn wait(&self) {
+        if self.is_on() {
+            // Not a secret: the seed of the standard hash maps is random enough.
+            let random = (RandomState::new().hash_one(self.failures) % 1024) as f64 / 1024.0;
+            tokio::time::sleep(self.pause(random)).await;
+        }
+    }
+
+    fn pause(&self, random: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LAST);
+        doubled.mul_f64(0.75 + random / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut back_off = BackOff::new(None);
+        let pauses: Vec<_> = std::iter::repeat_with(|| {
+            back_off.fail();
+            back_off.pause(0.5).as_secs()
+        })
+        .take(8)
+        .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!((back_off.pause(0.0).as_secs(), back_off.pause(1.0).as_secs()), (45, 75));
+        back_off.reset();
+        assert!(!back_off.is_on());
+    }
+}
