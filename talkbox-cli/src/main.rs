@@ -1,3 +1,9 @@
-//! The `talkbox` binary.
+//! The `talkbox` command with the backends that come with it. The node is in it, too: `talkbox node`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use talkbox_core::{Registry, memory};
+
+fn main() -> ExitCode {
+    talkbox_cli::run(Registry::new().with(memory::backend()).with(talkbox_backend_nostr::backend()))
+}

@@ -1,0 +1,311 @@
+//! `talkbox read`: what is stored, at once and page by page; and below it what the network brings meanwhile.
+//!
+//! The listing does not wait for the network: a mailbox of 10,000 messages starts to print as fast as an empty one, in
+//! the memory of one page. The network is asked at the same time, and what it brings is printed after the listing, so
+//! that nothing is shown twice and nothing has to be sorted in.
+
+use std::{collections::HashSet, io::Write, time::Duration};
+
+use talkbox_core::{
+    MailboxId, MessageId, SecretKey, Timestamp,
+    client::{Synced, Talkbox},
+    local::{Kinds, MessageQuery, Store, StoredMessage},
+};
+
+use crate::{
+    announce,
+    exit::{Code, Failure, Outcome},
+    keyring::Entry,
+    output::{DIM, Output},
+    session::Session,
+    sync_log,
+    text::{self, one_line},
+    view,
+};
+
+/// How long the network may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Messages of the first page: enough to fill a terminal, and read in a few milliseconds.
+const FIRST_PAGE: u32 = 64;
+/// Messages of the others: at 24 KiB each, 12 MiB at worst.
+const PAGE: u32 = 512;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "On a terminal it prints a table, with `*` before what is unread; `talkbox open ID` shows a message \
+                        whole. In a pipe it prints the bodies, and marks them as read once they are written. What is \
+                        stored is printed at once, and what the network brings meanwhile after it."
+)]
+pub(crate) struct Arguments {
+    /// The mailbox, by its name on this computer
+    name: Option<String>,
+    /// Answers to what was sent without a mailbox
+    #[arg(long, conflicts_with = "name")]
+    replies: bool,
+    /// Only what is unread
+    #[arg(long)]
+    unread: bool,
+    /// Also control messages, and what this version cannot show
+    #[arg(long)]
+    all: bool,
+    /// At most so many of what is stored, the latest
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: Option<u32>,
+    /// Only what is newer, such as `2d`
+    #[arg(long, value_name = "TIME", value_parser = text::seconds)]
+    since: Option<u64>,
+    /// Only what is stored here: do not ask the network
+    #[arg(long)]
+    no_sync: bool,
+    /// Print the table also in a pipe
+    #[arg(long, conflicts_with = "null")]
+    table: bool,
+    /// End each body with a NUL instead of a line feed, for programs
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Leave what is printed unread
+    #[arg(long)]
+    keep_unread: bool,
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let entry = if arguments.replies {
+        None
+    } else {
+        let entry = session.entry(arguments.name.as_deref());
+        Some(entry.map_err(|failure| match failure.hint_text() {
+            Some(hint) if arguments.name.is_none() => {
+                let hint = format!("{hint}; `talkbox read --replies` shows answers to what was sent without one");
+                failure.hint(hint)
+            }
+            _ => failure,
+        })?)
+    };
+    let mut printer = Printer::new(session, arguments.form(&session.output), arguments.keep_unread);
+    if arguments.no_sync || session.is_offline() || !session.is_configured() {
+        if !arguments.no_sync && !session.is_offline() {
+            session.unconfigured_note();
+        }
+        let live = session.open_store().await?;
+        for owner in owners(&live.store, entry.as_ref()).await? {
+            arguments.list(&live.store, owner, &mut printer).await?;
+        }
+        live.close().await;
+        return printer.finish();
+    }
+    let live = session.open(entry.as_ref()).await?;
+    let store = live.talkbox.store().clone();
+    let syncing = tokio::spawn(sync(live.talkbox.clone(), live.key.clone(), session.budget(PATIENCE)));
+    let owners = owners(&store, entry.as_ref()).await?;
+    for owner in &owners {
+        if let Err(failure) = arguments.list(&store, *owner, &mut printer).await {
+            // Whoever read has gone: nothing is left to wait for.
+            syncing.abort();
+            return Err(failure);
+        }
+    }
+    session.output.progress("asking the network …");
+    let synced = syncing.await.map_err(Failure::internal)?;
+    session.output.progress_done();
+    match synced {
+        Ok(synced) => {
+            arguments.arrived(&store, &owners, &mut printer, &synced).await?;
+            tell_holders(session, &synced);
+            if let Some(entry) = &entry {
+                if !synced.nobody_answered() {
+                    sync_log::set_last(&store, entry.id, session.clock.now()).await?;
+                }
+                announce::refresh(session, &live, entry).await;
+            }
+        }
+        Err(error) => session.output.warn(format_args!("the network brought nothing: {error}")),
+    }
+    session.finish(live).await;
+    printer.finish()
+}
+
+/// Whose messages are listed: those of the mailbox, or of every throw-away key.
+async fn owners(store: &Store, entry: Option<&Entry>) -> Outcome<Vec<MailboxId>> {
+    Ok(match entry {
+        Some(entry) => vec![entry.id],
+        None => store.conversations().await?.iter().map(|conversation| conversation.key.id()).collect(),
+    })
+}
+
+/// Asks the network, in a task of its own: it must not stand still while a page waits for a slow reader.
+async fn sync(talkbox: Talkbox, key: Option<SecretKey>, budget: Duration) -> talkbox_core::Result<Synced> {
+    match key {
+        Some(key) => talkbox.sync(&key, budget).await,
+        None => talkbox.sync_conversations(budget).await,
+    }
+}
+
+/// Says who could not be asked.
+pub(crate) fn tell_holders(session: &Session, synced: &Synced) {
+    let failed = synced.holders.iter().filter_map(|(holder, result)| Some((holder, result.as_ref().err()?)));
+    for (holder, error) in failed {
+        session.output.warn(format_args!("{holder}: {}", one_line(&error.to_string(), 160)));
+    }
+}
+
+impl Arguments {
+    fn form(&self, output: &Output) -> Form {
+        if output.is_json() {
+            Form::Json
+        } else if self.null {
+            Form::Bodies { end: 0 }
+        } else if self.table || output.is_table() {
+            Form::Table
+        } else {
+            Form::Bodies { end: b'\n' }
+        }
+    }
+
+    fn query(&self, now: Timestamp) -> MessageQuery {
+        let mut query = MessageQuery::oldest();
+        query.unread = self.unread;
+        query.since = self.since.map(|seconds| now.minus(seconds));
+        if self.all {
+            query.kinds = Kinds::ALL;
+        }
+        query
+    }
+
+    /// Prints what is stored, the oldest first.
+    async fn list(&self, store: &Store, owner: MailboxId, printer: &mut Printer<'_>) -> Outcome<()> {
+        let mut query = self.query(printer.now);
+        if let Some(limit) = self.limit {
+            return self.list_latest(store, owner, printer, query, limit).await;
+        }
+        query.limit = FIRST_PAGE;
+        loop {
+            let page = store.messages(owner, query.clone()).await?;
+            printer.print(store, owner, &page.items).await?;
+            printer.damaged(page.damaged.iter().map(|damaged| &damaged.error));
+            let Some(next) = page.next else { return Ok(()) };
+            query.after = Some(next);
+            query.limit = PAGE;
+        }
+    }
+
+    /// Prints the latest of what is stored: found from the end, and turned round.
+    async fn list_latest(
+        &self,
+        store: &Store,
+        owner: MailboxId,
+        printer: &mut Printer<'_>,
+        query: MessageQuery,
+        limit: u32,
+    ) -> Outcome<()> {
+        let mut latest = query;
+        latest.order = talkbox_core::local::Order::NewestFirst;
+        latest.limit = limit;
+        let page = store.messages(owner, latest).await?;
+        let turned: Vec<StoredMessage> = page.items.into_iter().rev().collect();
+        printer.print(store, owner, &turned).await?;
+        printer.damaged(page.damaged.iter().map(|damaged| &damaged.error));
+        Ok(())
+    }
+
+    /// Prints what came while the rest was listed.
+    async fn arrived(
+        &self,
+        store: &Store,
+        owners: &[MailboxId],
+        printer: &mut Printer<'_>,
+        synced: &Synced,
+    ) -> Outcome<()> {
+        let kinds = self.query(printer.now).kinds;
+        for batch in synced.new.chunks(PAGE as usize) {
+            for owner in owners {
+                let mut messages = Vec::with_capacity(batch.len());
+                for id in batch {
+                    let message = store.message(*owner, *id).await?;
+                    messages.extend(message.filter(|message| kinds.has(message.message.kind)));
+                }
+                printer.print(store, *owner, &messages).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How messages are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Table,
+    Bodies { end: u8 },
+    Json,
+}
+
+/// Prints messages, each once, and marks as read what was printed whole.
+struct Printer<'a> {
+    session: &'a Session,
+    form: Form,
+    keep_unread: bool,
+    now: Timestamp,
+    /// What arrived since the command began and has been printed: the network may name it again.
+    late: HashSet<MessageId>,
+    printed: u64,
+    damaged: u64,
+}
+
+impl<'a> Printer<'a> {
+    fn new(session: &'a Session, form: Form, keep_unread: bool) -> Self {
+        let now = session.clock.now();
+        Self { session, form, keep_unread, now, late: HashSet::new(), printed: 0, damaged: 0 }
+    }
+
+    async fn print(&mut self, store: &Store, owner: MailboxId, messages: &[StoredMessage]) -> Outcome<()> {
+        let output = &self.session.output;
+        let mut whole = Vec::new();
+        // One write for a page: a line at a time would cost a system call each.
+        let mut bytes = Vec::new();
+        for message in messages {
+            if message.first_seen >= self.now && !self.late.insert(message.message.id) {
+                continue;
+            }
+            match self.form {
+                Form::Table => {
+                    if self.printed == 0 {
+                        output.progress_done();
+                        view::head(output)?;
+                    }
+                    view::row(output, owner, message, self.now)?;
+                }
+                Form::Bodies { end } => {
+                    bytes.extend_from_slice(message.message.body.as_bytes());
+                    bytes.push(end);
+                }
+                Form::Json => output.write_object(&mut bytes, &view::Json::of(message))?,
+            }
+            self.printed += 1;
+            if self.form != Form::Table && message.read_at.is_none() {
+                whole.push(message.message.id);
+            }
+        }
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()?;
+        drop(stdout);
+        if !self.keep_unread && !whole.is_empty() {
+            store.mark_read(owner, &whole).await?;
+        }
+        Ok(())
+    }
+
+    fn damaged<'e>(&mut self, errors: impl Iterator<Item = &'e talkbox_core::Error>) {
+        for error in errors {
+            self.damaged += 1;
+            self.session.output.warn(error);
+        }
+    }
+
+    fn finish(self) -> Outcome {
+        if self.printed == 0 && self.form == Form::Table {
+            self.session.output.note(format_args!("{DIM}no messages{DIM:#}"));
+        }
+        // What could be read was read; that something could not is not success.
+        Ok(if self.damaged == 0 { Code::Done } else { Code::Internal })
+    }
+}

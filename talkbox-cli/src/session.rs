@@ -1,0 +1,315 @@
+//! What every command stands on: the configuration, the secrets, the store and the client, opened when needed.
+
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use talkbox_core::{
+    Clock, OpenContext, Registry, SecretKey, SystemClock,
+    address::MAX_HINTS,
+    client::{Settings, Talkbox},
+    config::{Config, Opened, Origin, Sources},
+    layers::Stack,
+    local::{Store, StoreKey},
+};
+
+use crate::{
+    args::Global,
+    exit::{Failure, Outcome},
+    keyring::{Entry, Keyring, Password, Unlocked},
+    output::Output,
+    paths::Paths,
+};
+
+/// How long a command goes on sending what is queued before it ends.
+const LAST_DRAIN: Duration = Duration::from_secs(2);
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) output: Output,
+    pub(crate) paths: Paths,
+    pub(crate) keyring: Keyring,
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Arc<dyn Clock>,
+    config_path: PathBuf,
+    offline: bool,
+    timeout: Option<u64>,
+    /// Whether a mailbox was named for this command, by its flag or in the environment.
+    names_mailbox: bool,
+}
+
+/// An open client.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) talkbox: Talkbox,
+    /// The key of the mailbox that was asked for.
+    pub(crate) key: Option<SecretKey>,
+}
+
+impl Live {
+    /// The key of the mailbox.
+    ///
+    /// # Errors
+    /// Where none was asked for.
+    pub(crate) fn key(&self) -> Outcome<&SecretKey> {
+        self.key.as_ref().ok_or_else(|| Failure::internal("the mailbox was not unlocked"))
+    }
+
+    /// Where the mailboxes of this computer live, in one line.
+    pub(crate) fn places(&self) -> String {
+        self.talkbox.holders().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Closes the client and the store.
+    pub(crate) async fn close(self) {
+        self.talkbox.close().await;
+    }
+}
+
+/// An open store, for commands that leave the network alone.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) store: Store,
+}
+
+impl Local {
+    /// Closes the store.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+impl Session {
+    /// Reads the configuration. Nothing is opened yet, and no network is touched.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be read or is wrong.
+    pub(crate) fn new(global: &Global, registry: Registry, output: Output) -> Outcome<Self> {
+        let paths = Paths::find()?;
+        let config_path = global.config.clone().unwrap_or_else(|| paths.config());
+        let config = Config::load(sources(global, &config_path)?)?;
+        let names_mailbox = matches!(config.origin("mailbox"), Origin::Flag { .. } | Origin::Environment { .. });
+        Ok(Self {
+            output,
+            keyring: Keyring::new(paths.clone(), Password::new(global.password_file.clone())),
+            paths,
+            config,
+            registry,
+            clock: Arc::new(SystemClock),
+            config_path,
+            offline: global.offline,
+            timeout: global.timeout,
+            names_mailbox,
+        })
+    }
+
+    /// Where the configuration is, or would be.
+    pub(crate) const fn config_path(&self) -> &PathBuf {
+        &self.config_path
+    }
+
+    /// Whether the network is left alone.
+    pub(crate) const fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// How long the network may take, where `--timeout` says nothing else.
+    pub(crate) fn budget(&self, default: Duration) -> Duration {
+        self.timeout.map_or(default, Duration::from_secs)
+    }
+
+    /// How long the command may take, where `--timeout` says so.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
+    /// The mailbox that a command means: the one that it names, else that of `--mailbox` and of the configuration, else
+    /// the first one.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn entry(&self, name: Option<&str>) -> Outcome<Entry> {
+        let configured = match self.config.origin("mailbox") {
+            Origin::Default => None,
+            _ => Some(self.config.mailbox()),
+        };
+        self.keyring.find(name.or(configured))
+    }
+
+    /// The mailbox that a command means where it names none; `None` where there is no mailbox on this computer.
+    ///
+    /// # Errors
+    /// `NotFound` where one was named that does not exist.
+    pub(crate) fn entry_if_any(&self) -> Outcome<Option<Entry>> {
+        if self.keyring.list()?.is_empty() && self.config.origin("mailbox") == Origin::Default {
+            return Ok(None);
+        }
+        self.entry(None).map(Some)
+    }
+
+    /// Whether a mailbox was named for this command alone.
+    pub(crate) const fn names_mailbox(&self) -> bool {
+        self.names_mailbox
+    }
+
+    /// Whether somebody chose a network: none is used that nobody chose.
+    pub(crate) fn is_configured(&self) -> bool {
+        let chosen =
+            |key: &str, origin: &Origin| key == "backend" || key.starts_with("backends.") && *origin != Origin::Default;
+        self.config.origin("backend") != Origin::Default
+            || self.config.entries(&self.registry).is_ok_and(|entries| {
+                entries.iter().any(|entry| entry.origin != Origin::Default && chosen(&entry.key, &entry.origin))
+            })
+    }
+
+    /// Says how to choose a network.
+    pub(crate) fn unconfigured_note(&self) {
+        self.output.warn("no network is configured, so nobody can be reached: `talkbox config init` writes a configuration with public relays, and `--backend nostr:wss://RELAY` names one for a single command");
+    }
+
+    /// # Errors
+    /// Where nobody chose a network.
+    pub(crate) fn require_network(&self) -> Outcome<()> {
+        if self.is_configured() {
+            return Ok(());
+        }
+        Err(Failure::new(crate::exit::Code::BadInput, "config-invalid", "no network is configured").hint(
+            "`talkbox config init` writes a configuration with public relays, `--backend nostr:wss://RELAY` names one",
+        ))
+    }
+
+    /// Opens the backends in use. No network is touched by that.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong.
+    pub(crate) async fn open_backends(&self) -> Outcome<Opened> {
+        let plan = self.config.plan(&self.registry)?;
+        let folder = self.paths.data().join("backends");
+        let context = |name: &str| {
+            let mut context = OpenContext::new(name);
+            context.clock = Arc::clone(&self.clock);
+            context.data_dir = Some(folder.join(name));
+            context.allow_private = self.config.allow_private();
+            context
+        };
+        Ok(plan.open(&Stack::default(), context).await?)
+    }
+
+    /// Opens everything, with the key of a mailbox where one is given.
+    ///
+    /// # Errors
+    /// `Locked` for a wrong password; where the configuration or the store cannot be used.
+    pub(crate) async fn open(&self, entry: Option<&Entry>) -> Outcome<Live> {
+        let keys = self.unlock(entry)?;
+        let store = self.store(&keys).await?;
+        self.client(store, keys.mailbox).await
+    }
+
+    async fn client(&self, store: Store, key: Option<SecretKey>) -> Outcome<Live> {
+        let mut opened = self.open_backends().await?;
+        if self.offline {
+            // What is pinned has to be enough.
+            opened.transports.clear();
+        }
+        let mut settings = Settings::default();
+        settings.min_acks = self.config.min_acks().map(|acks| u32::try_from(acks).unwrap_or(u32::MAX));
+        settings.retention = self.config.retention_secs();
+        settings.allow_private = self.config.allow_private();
+        let talkbox = Talkbox::new(store, opened, self.registry.clone(), Arc::clone(&self.clock), settings);
+        Ok(Live { talkbox, key })
+    }
+
+    /// Opens the store alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) async fn open_store(&self) -> Outcome<Local> {
+        let keys = self.unlock(None)?;
+        Ok(Local { store: self.store(&keys).await? })
+    }
+
+    fn unlock(&self, entry: Option<&Entry>) -> Outcome<Unlocked> {
+        if let Some(entry) = entry.filter(|entry| entry.weak) {
+            self.output.warn(format_args!(
+                "the passphrase of `{}` is easy to guess: whoever guesses it owns the mailbox",
+                entry.name
+            ));
+        }
+        self.keyring.unlock(entry)
+    }
+
+    async fn store(&self, keys: &Unlocked) -> Outcome<Store> {
+        let key = StoreKey::from_bytes(*keys.store.to_bytes());
+        Ok(Store::open(&self.paths.store(), key, Arc::clone(&self.clock)).await?)
+    }
+
+    /// What every command does before it ends: sends what is queued, for up to two seconds, and closes.
+    pub(crate) async fn finish(&self, live: Live) {
+        if !self.offline && self.is_configured() {
+            match live.talkbox.drain(LAST_DRAIN).await {
+                Ok(drained) => {
+                    let stored =
+                        drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();
+                    if stored > 0 {
+                        self.output.note(format_args!("stored what was queued: {stored}"));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the outbox could not be drained"),
+            }
+        }
+        live.close().await;
+    }
+
+    /// The same for a command that opened the store alone: the backends are opened only where something is due.
+    pub(crate) async fn finish_store(&self, local: Local) {
+        let due = match local.store.next_due().await {
+            Ok(due) => due.is_some_and(|due| due <= self.clock.now()),
+            Err(_) => false,
+        };
+        if !due || self.offline || !self.is_configured() {
+            return local.close().await;
+        }
+        match self.client(local.store.clone(), None).await {
+            Ok(live) => self.finish(live).await,
+            // Whoever only reads need not have a configuration that is right.
+            Err(failure) => {
+                tracing::warn!(error = failure.message(), "the outbox could not be drained");
+                local.close().await;
+            }
+        }
+    }
+
+    /// URLs of the relays on which the mailboxes of this computer live, for links and QR codes.
+    pub(crate) async fn relay_hints(&self) -> Vec<String> {
+        if !self.is_configured() {
+            return Vec::new();
+        }
+        let Ok(opened) = self.open_backends().await else { return Vec::new() };
+        let holders = opened.mailboxes.iter().flat_map(|(_, mailbox)| mailbox.holders());
+        let hints = holders.filter(|holder| holder.scheme() == "nostr").map(|holder| holder.rest().to_owned());
+        let hints = hints.take(MAX_HINTS).collect();
+        opened.close().await;
+        hints
+    }
+}
+
+/// What the configuration is made of.
+fn sources(global: &Global, path: &PathBuf) -> Outcome<Sources> {
+    let mut sources = match fs::read_to_string(path) {
+        Ok(text) => Sources::new().file(path, text),
+        // Nobody has to have one; but a file that was named has to be there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => Sources::new(),
+        Err(error) => return Err(Failure::input(format!("cannot read {}: {error}", path.display()))),
+    };
+    // A variable that is no text is none of ours.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    sources = sources.environment(variables);
+    if let Some(name) = &global.mailbox {
+        sources = sources.flag("--mailbox", "mailbox", name);
+    }
+    if let Some(backend) = &global.backend {
+        sources = sources.flag("--backend", "backend", backend);
+    }
+    Ok(sources)
+}
