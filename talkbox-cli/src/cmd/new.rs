@@ -150,7 +150,7 @@ impl Arguments {
             return Ok(made(SecretKey::from_nsec(&read(path)?)?, Origin::Nsec));
         }
         if self.passphrase || self.passphrase_file.is_some() || self.passphrase_fd.is_some() {
-            return self.from_passphrase(session, known).await;
+            return self.derived(session, known).await;
         }
         let words = RecoveryWords::generate()?;
         let key = SecretKey::from_words(words.as_str(), self.account)?;
@@ -166,7 +166,7 @@ impl Arguments {
         self.words_file.as_deref().map(read).transpose()
     }
 
-    async fn from_passphrase(&self, session: &Session, known: bool) -> Outcome<Made> {
+    async fn derived(&self, session: &Session, known: bool) -> Outcome<Made> {
         // The name is part of the secret only where it was given: without it, a phrase alone has to be enough.
         let name = self.name.as_deref().unwrap_or_default();
         let given = match (&self.passphrase_file, self.passphrase_fd) {

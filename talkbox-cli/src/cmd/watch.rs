@@ -150,15 +150,11 @@ impl Watch<'_> {
         if !self.handed.insert(message.id) {
             return Ok(false);
         }
-        if let Some(command) = &self.arguments.exec {
-            if let Err(failure) = execute(command, self.name, stored).await {
-                self.session.output.warn(format_args!(
-                    "{}: {}; it stays unread",
-                    short(&message.id),
-                    failure.message()
-                ));
-                return Ok(false);
-            }
+        if let Some(command) = &self.arguments.exec
+            && let Err(failure) = execute(command, self.name, stored).await
+        {
+            self.session.output.warn(format_args!("{}: {}; it stays unread", short(&message.id), failure.message()));
+            return Ok(false);
         }
         self.print(stored)?;
         store.mark_read(self.owner, &[message.id]).await?;
