@@ -6,10 +6,11 @@ use talkbox_core::{Authorizer, Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    connection::{Connection, Ended, Subscription},
+    connection::Connection,
     filter::{Filter, Sent},
     network::{Network, Relay, identity},
     routes::{Budget, Delivery, Lost},
+    subscription::{Ended, Subscription},
     verdict::{Refused, wants_key},
     wire::{self, Completeness},
 };
@@ -20,7 +21,7 @@ const MAX_BYTES: usize = 24 * 1024 * 1024;
 /// Most events that are asked for at once.
 pub(crate) const MAX_LIMIT: usize = 2_000;
 /// A whole answer may take so many times as long as one message of it.
-const PATIENCE: u32 = 6;
+pub(crate) const PATIENCE: u32 = 6;
 
 /// Somebody who asks one relay.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     connection::Unanswered,
     network::{Network, Relay},
+    pool::Lease,
     routes::Lost,
     verdict::{Refused, Verdict},
     wire,
@@ -121,15 +122,18 @@ impl Run<'_> {
         }
     }
 
+    /// One try as somebody. Some relays send their challenge at once, and some only with the refusal.
     async fn attempt_as(
         &self,
         auth: Option<&Arc<dyn Authorizer>>,
         parcel: Parcel<'_>,
         until: Instant,
     ) -> Result<Verdict, Failure> {
+        // Whether it was proved, or is to be, who asks.
+        let mut has_proved = false;
         loop {
             let connecting = self.network.connect(self.relay, auth.map(|auth| auth.public()));
-            let lease = match timeout_at(until, connecting).await {
+            let Lease { connection, is_fresh } = match timeout_at(until, connecting).await {
                 Ok(Ok(lease)) => lease,
                 Ok(Err(error)) => {
                     self.given_up.store(true, Ordering::Relaxed);
@@ -137,18 +141,17 @@ impl Run<'_> {
                 }
                 Err(_) => return Err(Failure::Unanswered),
             };
-            if let Some(auth) = auth {
-                lease
-                    .connection
-                    .prove(&self.relay.holder, &**auth, until)
-                    .await
-                    .map_err(|error| Failure::Refused(refused(&error)))?;
+            if let Some(auth) = auth.filter(|_| has_proved || connection.is_challenged()) {
+                has_proved = true;
+                let proved = connection.prove(&self.relay.holder, &**auth, until).await;
+                proved.map_err(|error| Failure::Refused(refused(&error)))?;
             }
-            match lease.connection.publish(parcel.id, wire::event(parcel.json), until).await {
+            match connection.publish(parcel.id, wire::event(parcel.json), until).await {
+                Ok(Verdict::WantsKey(_)) if auth.is_some() && !has_proved => has_proved = true,
                 Ok(verdict) => return Ok(verdict),
                 Err(Unanswered::Timeout) => return Err(Failure::Unanswered),
                 // One that was open before may have ended unnoticed: that says nothing about this event.
-                Err(Unanswered::Lost(_)) if !lease.is_fresh && Instant::now() < until => {}
+                Err(Unanswered::Lost(_)) if !is_fresh && Instant::now() < until => {}
                 Err(Unanswered::Lost(lost)) => return Err(Failure::Lost(lost)),
             }
         }

@@ -15,10 +15,11 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     ask::Asker,
     back_off::BackOff,
-    connection::{Connection, Ended, Subscription},
+    connection::Connection,
     filter::{Filter, Sent},
     network::{Network, no_relays},
     routes::{Budget, Delivery},
+    subscription::{Ended, Subscription},
     verdict::{Refused, wants_key},
 };
 

@@ -207,3 +207,96 @@ pub(crate) fn closed() -> Error {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{SinkExt as _, sink, stream};
+    use talkbox_core::async_trait;
+    use tokio_tungstenite::tungstenite;
+
+    use super::*;
+    use crate::socket::{Incoming, Outgoing};
+
+    /// Opens sockets on which nothing ever comes, or fails.
+    #[derive(Debug, Default)]
+    struct Fake {
+        dialed: AtomicUsize,
+        fails: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Dial for Fake {
+        async fn dial(&self, _: &RelayUrl, _: Trust) -> Result<(Outgoing, Incoming)> {
+            self.dialed.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Unreachable, "nobody there"));
+            }
+            let never = |error: std::convert::Infallible| -> tungstenite::Error { match error {} };
+            Ok((Box::pin(sink::drain().sink_map_err(never)), Box::pin(stream::pending())))
+        }
+    }
+
+    fn relay(number: usize) -> RelayUrl {
+        RelayUrl::parse(&format!("wss://{number}.example")).expect("a relay")
+    }
+
+    async fn connect_ten_times(pool: &Pool) -> Vec<Result<Lease>> {
+        let (one, other) = (relay(1), PublicKey::from_bytes([7; 32]));
+        let identities = [None, Some(other)];
+        let connecting = (0..10).map(|at| pool.connect(&one, Trust::Configured, identities[at % 2]));
+        join_all(connecting).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_for_each_relay_and_identity() {
+        let fake = Arc::new(Fake::default());
+        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        let leases: Vec<_> =
+            connect_ten_times(&pool).await.into_iter().map(|lease| lease.expect("connected")).collect();
+        assert_eq!(fake.dialed.load(Ordering::SeqCst), 2);
+        assert!(Arc::ptr_eq(&leases[0].connection, &leases[8].connection));
+        assert!(!Arc::ptr_eq(&leases[0].connection, &leases[1].connection));
+        let later = pool.connect(&relay(1), Trust::Configured, None).await.expect("connected");
+        assert!(leases[0].is_fresh && !later.is_fresh);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waited_for_an_attempt_shares_its_failure() {
+        let fake = Arc::new(Fake::default());
+        fake.fails.store(true, Ordering::SeqCst);
+        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        for failure in connect_ten_times(&pool).await {
+            assert_eq!(failure.expect_err("nobody").kind(), ErrorKind::Unreachable);
+        }
+        assert_eq!(fake.dialed.load(Ordering::SeqCst), 2);
+        fake.fails.store(false, Ordering::SeqCst);
+        pool.connect(&relay(1), Trust::Configured, None).await.expect("a later one tries again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_connections_is_bounded_and_the_idlest_makes_room() {
+        let fake = Arc::new(Fake::default());
+        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        for number in 0..2 * MAX_CONNECTIONS {
+            pool.connect(&relay(number), Trust::Configured, None).await.expect("connected");
+            assert!(lock(&pool.slots).len() <= MAX_CONNECTIONS);
+        }
+        let kept = pool.connect(&relay(2 * MAX_CONNECTIONS - 1), Trust::Configured, None).await.expect("connected");
+        assert!(!kept.is_fresh);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_user_closes_it() {
+        let pool = Pool::new(Arc::new(Fake::default()), 2);
+        let lease = pool.connect(&relay(1), Trust::Configured, None).await.expect("connected");
+        pool.leave().await;
+        assert!(lease.connection.is_alive());
+        pool.leave().await;
+        assert!(!lease.connection.is_alive());
+        let error = pool.connect(&relay(1), Trust::Configured, None).await.expect_err("closed");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    }
+}

@@ -17,11 +17,12 @@ use tokio::{
 
 use crate::{
     ask::Asker,
-    connection::{Connection, Ended, Subscription},
+    connection::Connection,
     filter::Filter,
     network::{Network, Relay},
     pool::closed,
     routes::{Budget, Delivery},
+    subscription::{Ended, Subscription},
     verdict::{Refused, wants_key},
     wire,
 };

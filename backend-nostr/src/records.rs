@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::{
     ask::Asker,
-    connection::{Ended, Subscription},
     filter::{Filter, Sent},
     network::{Network, Relay, no_relays},
     routes::{Budget, Delivery},
+    subscription::{Ended, Subscription},
     verdict::Refused,
     walk::{PageEnd, Walk, too_much},
     wire::Completeness,
@@ -44,24 +44,19 @@ pub(crate) fn resolve(
     if relays.is_empty() {
         return stream::iter([Err(no_relays().op("resolve"))]).boxed();
     }
-    let about = match target {
-        Target::Code(code) => Filter { code: Some(code.symbols().to_owned()), ..of_kind() },
-        Target::Mailbox(mailbox) => by(*mailbox),
+    let questions = match target {
+        Target::Code(code) => {
+            vec![Filter { kind: kind::RECORD, code: Some(code.symbols().to_owned()), ..Filter::default() }]
+        }
+        // A key of another Nostr client has no record, but may say where it reads its direct messages (NIP-17).
+        Target::Mailbox(mailbox) => vec![by(*mailbox, kind::RECORD), by(*mailbox, kind::INBOX_RELAYS)],
     };
     let until = Instant::now() + WHOLE;
-    let sources = relays.into_iter().map(|relay| {
+    let asked = relays.iter().flat_map(|relay| questions.iter().map(move |about| (relay.clone(), about.clone())));
+    let sources = asked.map(|(relay, about)| {
         let asker = Asker { network: Arc::clone(network), relay, auth: None };
         let walk = Walk::whole(network.clock.now());
-        let source = Source {
-            asker,
-            about: about.clone(),
-            walk,
-            until,
-            taken: 0,
-            page: None,
-            ready: VecDeque::new(),
-            is_over: false,
-        };
+        let source = Source { asker, about, walk, until, taken: 0, page: None, ready: VecDeque::new(), is_over: false };
         stream::unfold(source, Source::next).boxed()
     });
     let ended = async move {
@@ -71,15 +66,11 @@ pub(crate) fn resolve(
     stream::select_all(sources).take_until(Box::pin(ended)).boxed()
 }
 
-fn of_kind() -> Filter {
-    Filter { kind: kind::RECORD, ..Filter::default() }
+fn by(mailbox: MailboxId, kind: u16) -> Filter {
+    Filter { kind, author: Some(mailbox.into()), ..Filter::default() }
 }
 
-fn by(mailbox: MailboxId) -> Filter {
-    Filter { author: Some(mailbox.into()), ..of_kind() }
-}
-
-/// One relay.
+/// One question to one relay.
 struct Source {
     asker: Asker,
     about: Filter,

@@ -9,19 +9,23 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use talkbox_core::{Error, EventId, MailboxId, Result, Timestamp, WatchEvent, WatchOptions};
-use tokio::sync;
+use talkbox_core::{Error, ErrorKind, EventId, MailboxId, Result, Timestamp, WatchEvent, WatchOptions};
+use tokio::{
+    sync,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
-    ask::Asker,
+    ask::{Asker, MAX_LIMIT, PATIENCE},
     back_off::BackOff,
-    connection::{Connection, Ended, Subscription},
+    connection::Connection,
     filter::{Filter, Sent},
     mailbox::raw,
     network::{Network, Relay, no_relays},
     routes::{Budget, Delivery},
+    subscription::{Ended, Subscription},
     verdict::{Refused, wants_key},
-    walk::{PAGE, Walk, look_back},
+    walk::{PAGE, Walk, look_back, too_much},
     wire::Completeness,
 };
 
@@ -87,6 +91,8 @@ struct Open {
     backlog: Option<Vec<(Timestamp, EventId)>>,
     /// Whether the relay has been told who asks, after it was asked.
     is_introduced: bool,
+    /// When what was stored has to be through.
+    until: Instant,
 }
 
 impl Watch {
@@ -104,13 +110,24 @@ impl Watch {
     /// Opens the subscription, or takes what comes next on it.
     async fn advance(&mut self) -> Result<()> {
         let Some(mut open) = self.open.take() else { return self.subscribe().await };
-        let delivery = match open.subscription.next().await {
+        let next = open.subscription.next();
+        let delivery = match &open.backlog {
+            None => next.await,
+            Some(backlog) if backlog.len() > MAX_LIMIT => return Err(too_much()),
+            Some(_) => timeout_at(open.until, next)
+                .await
+                .map_err(|_| Error::new(ErrorKind::Timeout, "the relay does not say what it has stored"))?,
+        };
+        let delivery = match delivery {
             Ok(delivery) => delivery,
             Err(Ended::Overrun) => {
                 tracing::debug!(relay = %self.asker.relay.url, "the watch lags");
-                return self.lose(None);
+                // With a pause, or a relay that floods would be taken at its own speed.
+                self.back_off.fail();
+                self.look_back();
+                return Ok(());
             }
-            Err(Ended::Lost(lost)) => return self.lose(Some(lost.to_error())),
+            Err(Ended::Lost(lost)) => return self.lose(lost.to_error()),
         };
         match delivery {
             Delivery::Event(event) => self.take(&event, open.backlog.as_mut()),
@@ -126,7 +143,7 @@ impl Watch {
                 if !open.is_introduced && wants_key(&words) && self.prove(&open.connection).await? {
                     return self.resubscribe(true).await;
                 }
-                return self.lose(Some(Refused::of(&words).into_error()));
+                return self.lose(Refused::of(&words).into_error());
             }
             Delivery::Neg(_) | Delivery::NegErr(_) | Delivery::Notice(_) => {}
         }
@@ -149,7 +166,8 @@ impl Watch {
         let filter = Filter { since: Some(self.from), limit: Some(PAGE), ..self.about.clone() };
         let budget = Budget { waiting: WAITING, events: usize::MAX, bytes: usize::MAX, notices: false };
         let (connection, subscription) = self.asker.subscribe(&filter, budget).await?;
-        self.open = Some(Open { connection, subscription, backlog: Some(Vec::new()), is_introduced });
+        let until = Instant::now() + self.asker.network.timeout * PATIENCE;
+        self.open = Some(Open { connection, subscription, backlog: Some(Vec::new()), is_introduced, until });
         Ok(())
     }
 
@@ -170,7 +188,7 @@ impl Watch {
 
     async fn prove(&self, connection: &Connection) -> Result<bool> {
         let Some(auth) = &self.asker.auth else { return Ok(false) };
-        let until = tokio::time::Instant::now() + self.asker.network.timeout;
+        let until = Instant::now() + self.asker.network.timeout;
         connection.prove(&self.asker.relay.holder, &**auth, until).await.map(|()| true)
     }
 
@@ -190,11 +208,15 @@ impl Watch {
         }
     }
 
-    /// The subscription is gone; what may have come since is asked for when it is opened again. An error where the
-    /// relay is to blame.
-    fn lose(&mut self, error: Option<Error>) -> Result<()> {
+    /// The subscription is gone, by the relay's doing.
+    fn lose(&mut self, error: Error) -> Result<()> {
+        self.look_back();
+        Err(error)
+    }
+
+    /// What may have come from now on is asked for when the subscription is opened again.
+    fn look_back(&mut self) {
         self.from = self.from.max(look_back(self.asker.network.clock.now()));
-        error.map_or(Ok(()), Err)
     }
 
     fn fail(&mut self, error: Error) {

@@ -49,7 +49,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// A record as a network gave it: not yet checked.
+/// A record as a network gave it: not yet checked. For a target that is a key, also its list of inbox relays (NIP-17,
+/// kind 10050), which is where a key without a record can be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawRecord {
     /// The JSON of the event, at most [`MAX_RECORD_BYTES`](crate::record::MAX_RECORD_BYTES).

@@ -149,8 +149,10 @@ async fn what_has_expired_and_what_is_for_others_is_not_listed() {
 
 #[tokio::test]
 async fn a_relay_that_gates_reads_is_shown_who_asks() {
-    for gate in [Gate::Reads, Gate::ReadsSilently] {
-        let relay = Relay::scripted(Script { gate, ..Script::default() }).await;
+    for (gate, challenges_late) in
+        [(Gate::Reads, false), (Gate::Reads, true), (Gate::ReadsSilently, false), (Gate::ReadsSilently, true)]
+    {
+        let relay = Relay::scripted(Script { gate, challenges_late, ..Script::default() }).await;
         let backend = open(&[&relay.url]).await;
         let (owner, stranger) = (key(), key());
         let mail = sealed(owner.id(), "gated");
@@ -190,13 +192,19 @@ async fn a_relay_that_gates_reads_is_shown_who_asks() {
 
 #[tokio::test]
 async fn a_relay_that_takes_events_from_somebody_alone_gets_a_throw_away_key() {
-    let relay = Relay::scripted(Script { gate: Gate::Writes, ..Script::default() }).await;
-    let backend = open(&[&relay.url]).await;
-    let sent = envelopes(key().id(), 5);
-    let anonymous = mailbox(&backend).put(&sent[..1], PutOptions::default()).await.remove(0).expect_err("nobody");
-    assert_eq!(anonymous.kind(), ErrorKind::Denied);
-    let receipts = mailbox(&backend).put(&sent, PutOptions::default().auth(auth(&key()))).await;
-    assert!(receipts.iter().all(|receipt| receipt.as_ref().is_ok_and(|receipt| receipt.acks.len() == 1)));
+    for challenges_late in [false, true] {
+        let relay = Relay::scripted(Script { gate: Gate::Writes, challenges_late, ..Script::default() }).await;
+        let backend = open(&[&relay.url]).await;
+        let sent = envelopes(key().id(), 5);
+        let put = async |options| mailbox(&backend).put(&sent, options).await;
+        for answer in put(PutOptions::default()).await {
+            assert_eq!(answer.expect_err("nobody").kind(), ErrorKind::Denied);
+        }
+        for _ in 0..2 {
+            let receipts = put(PutOptions::default().auth(auth(&key()))).await;
+            assert!(receipts.iter().all(|receipt| receipt.as_ref().is_ok_and(|receipt| receipt.acks.len() == 1)));
+        }
+    }
 }
 
 #[tokio::test]
@@ -275,4 +283,28 @@ async fn a_watch_brings_the_backlog_then_what_is_new_and_survives_the_connection
     assert!(soon(watch.next()).await.is_none_or(|event| event.is_err()));
     let closed = mailbox(&backend).put(&new, PutOptions::default()).await.remove(0).expect_err("closed");
     assert_eq!(closed.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_watch_behind_a_gate_is_let_in() {
+    for (gate, challenges_late) in
+        [(Gate::Reads, false), (Gate::Reads, true), (Gate::ReadsSilently, false), (Gate::ReadsSilently, true)]
+    {
+        let relay = Relay::scripted(Script { gate, challenges_late, ..Script::default() }).await;
+        let backend = open(&[&relay.url]).await;
+        let owner = key();
+        let mail = sealed(owner.id(), "gated").envelope;
+        relay.plant(mail.json());
+        let options = WatchOptions::default().auth(Some(auth(&owner)));
+        let mut watch = mailbox(&backend).watch(owner.id(), options).expect("can watch");
+        let mut seen = Vec::new();
+        loop {
+            match soon(watch.next()).await.expect("goes on").expect("no trouble") {
+                WatchEvent::Envelope { raw, .. } => seen.push(raw.id()),
+                WatchEvent::Live { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, [mail.id()], "{gate:?}, late: {challenges_late}");
+    }
 }

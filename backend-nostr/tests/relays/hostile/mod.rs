@@ -24,6 +24,8 @@ pub(crate) struct Script {
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
     pub(crate) gate: Gate,
+    /// It sends its challenge with the first refusal, and not at once.
+    pub(crate) challenges_late: bool,
     pub(crate) negentropy: Negentropy,
     /// It gives so many events for one question, whatever the question says.
     pub(crate) cap: Option<usize>,

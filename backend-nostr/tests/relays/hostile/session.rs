@@ -43,11 +43,8 @@ pub(super) async fn run(stream: TcpStream, state: Arc<State>) {
         engines: HashMap::new(),
         is_poisoned: false,
     };
-    if session.script().gate != Gate::Open {
-        let challenge = json!(["AUTH", session.challenge]);
-        if session.say(&challenge).await.is_err() {
-            return;
-        }
+    if session.script().gate != Gate::Open && !session.script().challenges_late && session.ask_who().await.is_err() {
+        return;
     }
     loop {
         let step = tokio::select! {
@@ -105,6 +102,10 @@ impl Session {
         }
     }
 
+    async fn ask_who(&mut self) -> Result<(), End> {
+        self.say(&json!(["AUTH", self.challenge])).await
+    }
+
     async fn auth(&mut self, event: &Value) -> Result<(), End> {
         let signed = Event::parse(&event.to_string()).expect("a valid event");
         let is_right = signed.kind() == 22242 && signed.value("challenge") == Some(&self.challenge);
@@ -119,6 +120,7 @@ impl Session {
         let script = self.script();
         let id = event["id"].as_str().expect("an id").to_owned();
         if script.gate == Gate::Writes && self.identities.is_empty() {
+            self.ask_who().await?;
             return self.say(&json!(["OK", id, false, "auth-required: who are you?"])).await;
         }
         match script.writes {
@@ -171,6 +173,9 @@ impl Session {
     async fn question(&mut self, sub: &str, filter: &Value) -> Result<(), End> {
         let script = self.script();
         if !self.may_read(filter) {
+            if self.identities.is_empty() {
+                self.ask_who().await?;
+            }
             return match script.gate {
                 Gate::ReadsSilently => self.say(&json!(["EOSE", sub])).await,
                 _ => self.say(&json!(["CLOSED", sub, "auth-required: whose are they?"])).await,
