@@ -15,8 +15,9 @@ use crate::{
 
 /// Entries that are sent at once: each is at most 64 KiB, so 4 MiB.
 const BATCH: u32 = 64;
-/// How long after the first attempt a second one comes, in seconds; it doubles with each.
-const FIRST_PAUSE: u64 = 30;
+/// How long after the first attempt a second one comes, in seconds; it doubles with each. Short, so that the next
+/// command of a person who is back on the network finds it due.
+const FIRST_PAUSE: u64 = 4;
 /// The longest pause, in seconds.
 const LAST_PAUSE: u64 = 3600;
 /// How long places are tried that were not needed any more, in seconds.

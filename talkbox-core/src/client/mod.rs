@@ -14,7 +14,11 @@ mod send;
 mod sync;
 mod watch;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use self::routes::Routes;
 pub use self::{
@@ -61,13 +65,16 @@ struct Inner {
     routes: Routes,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    /// Whom one is to holders that want to know any key before they take something; one for all of them, since a
+    /// connection carries one identity.
+    nobody: OnceLock<SecretKey>,
 }
 
 impl Talkbox {
     /// A client of opened backends and a store. `registry` opens what the records of others lead to.
     pub fn new(store: Store, opened: Opened, registry: Registry, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         let routes = Routes::new(&opened, registry, Arc::clone(&clock), settings.allow_private);
-        Self(Arc::new(Inner { store, opened, routes, clock, settings }))
+        Self(Arc::new(Inner { store, opened, routes, clock, settings, nobody: OnceLock::new() }))
     }
 
     /// The local store.
@@ -99,7 +106,9 @@ impl Talkbox {
 
     /// Answers as nobody in particular, for holders that want to know any key before they take something.
     fn anyone_auth(&self) -> Result<Arc<dyn Authorizer>> {
-        Ok(Arc::new(KeyAuthorizer::for_anyone(SecretKey::generate()?, Arc::clone(&self.0.clock))))
+        let fresh = SecretKey::generate()?;
+        let key = self.0.nobody.get_or_init(|| fresh).clone();
+        Ok(Arc::new(KeyAuthorizer::for_anyone(key, Arc::clone(&self.0.clock))))
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Config {
     /// Where the values at the top came from; those that nobody set are not in it.
     origins: BTreeMap<&'static str, Origin>,
     instances: BTreeMap<String, Instance>,
+    /// The keys that the program has for itself.
+    own: Vec<(&'static str, Value)>,
 }
 
 impl Default for Config {
@@ -82,6 +84,7 @@ impl Default for Config {
             allow_private: false,
             origins: BTreeMap::new(),
             instances: BTreeMap::new(),
+            own: Vec::new(),
         }
     }
 }
@@ -92,9 +95,9 @@ impl Config {
     /// # Errors
     /// `ConfigInvalid`, with the place: a file that is no TOML, a key that does not exist and the one that it is
     /// nearest to, a value of another type, a number out of its range.
-    pub fn load(sources: Sources) -> Result<Self> {
-        let names = TOP.map(|(name, _)| name);
-        let mut config = Self::default();
+    pub fn load(mut sources: Sources) -> Result<Self> {
+        let mut config = Self { own: sources.take_own(), ..Self::default() };
+        let names = config.top_names();
         // The value of a key in the file says of what type one from the environment has to be.
         let mut shapes: BTreeMap<Vec<String>, Shape> = BTreeMap::new();
         for (path, setting) in sources.settings(&names)? {
@@ -114,10 +117,19 @@ impl Config {
         Ok(config)
     }
 
+    /// The keys at the top.
+    fn top_names(&self) -> Vec<&'static str> {
+        TOP.iter().map(|(name, _)| *name).chain(self.own.iter().map(|(name, _)| *name)).collect()
+    }
+
     fn set(&mut self, key: &str, setting: &Setting) -> Result<()> {
-        let names = TOP.map(|(name, _)| name);
+        if let Some((name, own)) = self.own.iter_mut().find(|(name, _)| *name == key) {
+            *own = setting.value(name, Shape::of(own))?;
+            self.origins.insert(name, setting.origin.clone());
+            return Ok(());
+        }
         let Some((name, shape)) = TOP.into_iter().find(|(name, _)| *name == key) else {
-            return Err(unknown(key, names.into_iter().chain(["backends"]), &setting.origin));
+            return Err(unknown(key, self.top_names().into_iter().chain(["backends"]), &setting.origin));
         };
         let value = setting.value(name, Some(shape))?;
         let text = || value.as_str().unwrap_or_default().to_owned();
@@ -210,7 +222,12 @@ impl Config {
             ("retention", Value::from(self.retention)),
             ("allow_private", Value::from(self.allow_private)),
         ];
-        let top = top.into_iter().map(|(key, value)| Entry { key: key.to_owned(), value, origin: self.origin(key) });
+        let own = self.own.iter().map(|(key, value)| (*key, value.clone()));
+        let top = top.into_iter().chain(own).map(|(key, value)| Entry {
+            key: key.to_owned(),
+            value,
+            origin: self.origin(key),
+        });
         let backends = settled.settings().into_iter().map(|(name, path, value, origin)| Entry {
             key: format!("backends.{name}.{}", path.join(".")),
             value: shown(&path, &value),
@@ -242,6 +259,11 @@ impl Config {
     /// Whether locators of other people's records may lead to addresses that are not global.
     pub const fn allow_private(&self) -> bool {
         self.allow_private
+    }
+
+    /// The value of a key that the program has for itself; `None` where it has no such key.
+    pub fn own(&self, key: &str) -> Option<&Value> {
+        self.own.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// Where the value of a key at the top came from.

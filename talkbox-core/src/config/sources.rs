@@ -22,6 +22,7 @@ pub struct Sources {
     file: Option<(PathBuf, String)>,
     environment: BTreeMap<String, String>,
     flags: Vec<(&'static str, &'static str, String)>,
+    own: Vec<(&'static str, Value)>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -65,6 +66,25 @@ impl Sources {
     pub fn flag(mut self, name: &'static str, key: &'static str, value: impl Into<String>) -> Self {
         self.flags.push((name, key, value.into()));
         self
+    }
+
+    /// A key at the top that the program has for itself, and its default, which says of what type it is.
+    ///
+    /// ```
+    /// # use talkbox_core::config::{Config, Sources};
+    /// let sources = Sources::new().own("quiet", false).flag("--quiet", "quiet", "true");
+    /// assert_eq!(Config::load(sources)?.own("quiet"), Some(&true.into()));
+    /// # Ok::<(), talkbox_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn own(mut self, key: &'static str, default: impl Into<Value>) -> Self {
+        self.own.push((key, default.into()));
+        self
+    }
+
+    /// The keys that the program has for itself.
+    pub(super) fn take_own(&mut self) -> Vec<(&'static str, Value)> {
+        std::mem::take(&mut self.own)
     }
 
     /// Everything that was given, key by key, with what overrides last.

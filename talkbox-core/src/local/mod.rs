@@ -109,10 +109,11 @@ impl Store {
     /// Carries out what was handed over, writes the log back into the file and closes it. Calls that come later fail
     /// with `Closed`.
     pub async fn close(&self) {
-        self.0.writer.close().await;
+        // The writer last: only a connection that finds itself alone writes the log back and takes it away.
         if let Some(readers) = &self.0.readers {
             readers.close().await;
         }
+        self.0.writer.close().await;
         // It never changes; that it is closed is the news.
         let _ = self.0.ended.clone().changed().await;
     }
