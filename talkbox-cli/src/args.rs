@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{cmd, text};
 
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The mailbox to use, by its name on this computer; the first one by default [env: TALKBOX_MAILBOX]
-    // The configuration reads this variable and the next one itself, so that it can say where a value came from.
+    // Not by clap's `env`, here and below: the configuration reads the variables itself, to say where a value is from.
     #[arg(long, short, global = true, value_name = "NAME")]
     pub(crate) mailbox: Option<String>,
     /// The backend: a name of the configuration, or a URI such as `nostr:wss://relay.example` [env: TALKBOX_BACKEND]
@@ -39,27 +39,32 @@ pub(crate) struct Global {
     /// The configuration file
     #[arg(long, global = true, value_name = "FILE", env = "TALKBOX_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
-    /// The file whose first line is the password of the keys on this computer
-    #[arg(long, global = true, value_name = "FILE", env = "TALKBOX_PASSWORD_FILE", hide_env_values = true)]
-    pub(crate) password_file: Option<PathBuf>,
-    /// Print JSON: one object, or one to a line
-    #[arg(long, global = true, env = "TALKBOX_JSON", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    /// The file whose first line is the password of the keys on this computer [env: TALKBOX_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<String>,
+    /// Print JSON: one object, or one to a line [env: TALKBOX_JSON]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Leave out what is neither data nor a problem
-    #[arg(long, short, global = true, env = "TALKBOX_QUIET", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    /// Leave out what is neither data nor a problem [env: TALKBOX_QUIET]
+    #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-    /// Say more about what goes on; twice for everything
+    /// Say more about what goes on; twice for everything [env: TALKBOX_VERBOSE]
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// No colours
-    #[arg(long, global = true, env = "TALKBOX_NO_COLOR", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    /// No colours [env: TALKBOX_NO_COLOR, NO_COLOR]
+    #[arg(long, global = true)]
     pub(crate) no_color: bool,
-    /// How long to wait for the network in all, such as `30s`
-    #[arg(long, global = true, value_name = "TIME", env = "TALKBOX_TIMEOUT", hide_env_values = true, value_parser = text::seconds)]
-    pub(crate) timeout: Option<u64>,
-    /// Do not use the network: what is sent stays queued
-    #[arg(long, global = true, env = "TALKBOX_OFFLINE", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    /// How long to wait for the network in all, such as `30s` [env: TALKBOX_TIMEOUT]
+    #[arg(long, global = true, value_name = "TIME", value_parser = a_duration)]
+    pub(crate) timeout: Option<String>,
+    /// Do not use the network: what is sent stays queued [env: TALKBOX_OFFLINE]
+    #[arg(long, global = true)]
     pub(crate) offline: bool,
+}
+
+/// Checks a duration, and leaves it as it is for the configuration to read.
+fn a_duration(value: &str) -> Result<String, String> {
+    text::seconds(value).map(|_| value.to_owned())
 }
 
 /// The commands.

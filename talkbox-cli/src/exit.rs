@@ -173,7 +173,7 @@ impl From<io::Error> for Failure {
 /// What helps against an error of this kind where the command knows nothing better.
 const fn default_hint(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
-        ErrorKind::ConfigInvalid => "`talkbox config show` prints what is in force and where it comes from",
+        ErrorKind::ConfigInvalid => "correct it there; `talkbox config check` then says whether all is right",
         ErrorKind::Unreachable => "check the network and `talkbox status`, then try again",
         ErrorKind::Timeout => "try again, or allow more time with `--timeout SECONDS`",
         ErrorKind::RateLimited => "wait a little; the outbox tries again by itself",

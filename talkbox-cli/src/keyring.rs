@@ -7,7 +7,11 @@
 //! The key of the store is made before it is needed first, which may be to send without a mailbox of one's own: until
 //! there is a mailbox it is plain.
 
-use std::{fs, io, thread};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use serde::{Deserialize, Serialize};
 use talkbox_core::{
@@ -19,8 +23,9 @@ use zeroize::Zeroizing;
 use crate::{
     exit::{Failure, Outcome},
     files,
+    password::Password,
     paths::Paths,
-    prompt,
+    secret::Secret,
 };
 
 /// Most mailboxes that are read: a person has a handful, and a program that makes more wants several homes.
@@ -63,49 +68,6 @@ pub(crate) enum Lock {
     Password,
 }
 
-/// A secret as it stands in a file.
-#[derive(Clone)]
-struct Secret(Zeroizing<String>);
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|secret| Self(Zeroizing::new(secret)))
-    }
-}
-
-impl Secret {
-    fn seal(key: &SecretKey, password: Option<&str>) -> Outcome<Self> {
-        Ok(Self(match password {
-            Some(password) => Zeroizing::new(key.to_ncryptsec(password)?),
-            None => key.to_nsec(),
-        }))
-    }
-
-    fn is_plain(&self) -> bool {
-        !self.0.trim_start().starts_with("ncryptsec1")
-    }
-
-    fn open(&self, password: Option<&str>) -> Outcome<SecretKey> {
-        match (self.is_plain(), password) {
-            (true, _) => Ok(SecretKey::from_nsec(&self.0)?),
-            (false, Some(password)) => Ok(SecretKey::from_ncryptsec(&self.0, password)?),
-            (false, None) => Err(Failure::locked("the key is encrypted, and there is no password")),
-        }
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// The form of a mailbox's file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,45 +82,6 @@ struct File {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     weak: bool,
     secret: Secret,
-}
-
-/// Where the password comes from; asked for at most once.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Password {
-    file: Option<std::path::PathBuf>,
-}
-
-/// What says how to give the password without a terminal.
-const INSTEAD: &str = "give it with `--password-file FILE` (or TALKBOX_PASSWORD_FILE)";
-
-impl Password {
-    pub(crate) const fn new(file: Option<std::path::PathBuf>) -> Self {
-        Self { file }
-    }
-
-    fn get(&self) -> Outcome<Zeroizing<String>> {
-        self.of_file()?.map_or_else(|| prompt::secret("Password", INSTEAD), Ok)
-    }
-
-    /// A new one, asked for twice.
-    pub(crate) fn choose(&self) -> Outcome<Zeroizing<String>> {
-        let instead = "give `--password-file FILE`, or `--plain-key` to keep the keys unencrypted for unattended use";
-        let password = match self.of_file()? {
-            Some(password) => password,
-            None => prompt::new_secret("New password for the keys on this computer", instead)?,
-        };
-        if password.is_empty() {
-            return Err(Failure::input("an empty password protects nothing").hint(instead));
-        }
-        Ok(password)
-    }
-
-    fn of_file(&self) -> Outcome<Option<Zeroizing<String>>> {
-        let Some(path) = &self.file else { return Ok(None) };
-        let text = files::read_secret(path)?;
-        // The line alone: an editor ends it.
-        Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())))
-    }
 }
 
 /// The keys that a command asked for.
@@ -312,7 +235,7 @@ impl Keyring {
         let store = self.store_secret()?;
         if password.is_some() && store.is_plain() {
             let sealed = Secret::seal(&store.open(None)?, password)?;
-            files::replace(&self.paths.store_key(), &sealed.0)?;
+            files::replace(&self.paths.store_key(), sealed.text())?;
         }
         let file = File {
             v: 1,
@@ -331,7 +254,7 @@ impl Keyring {
     }
 
     /// Where the key of a mailbox is.
-    pub(crate) fn path_of(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.paths.mailboxes().join(format!("{name}.json"))
     }
 
@@ -342,14 +265,14 @@ impl Keyring {
             files::private_folder(self.paths.data())?;
             let new = Secret::seal(&SecretKey::generate()?, None)?;
             // Where another process was faster, its key is the one.
-            if let Err(failure) = files::create(&path, &new.0)
+            if let Err(failure) = files::create(&path, new.text())
                 && !path.exists()
             {
                 return Err(failure);
             }
         }
         check_private(&path)?;
-        Ok(Secret(files::read_secret(&path)?))
+        Ok(Secret::of_text(files::read_secret(&path)?))
     }
 }
 
@@ -394,7 +317,7 @@ impl File {
     }
 }
 
-fn read_entry(path: &std::path::Path) -> Outcome<Entry> {
+fn read_entry(path: &Path) -> Outcome<Entry> {
     check_private(path)?;
     let text = files::read_secret(path)?;
     // Not the parser's own words: they may repeat what is in the file.
@@ -407,7 +330,7 @@ fn read_entry(path: &std::path::Path) -> Outcome<Entry> {
 }
 
 /// Refuses a file of secrets that others can read, as ssh does.
-fn check_private(path: &std::path::Path) -> Outcome<()> {
+fn check_private(path: &Path) -> Outcome<()> {
     if files::is_open_to_others(path) {
         return Err(Failure::locked(format!("others can read {}", path.display()))
             .hint(format!("chmod 600 {}", path.display())));
@@ -484,6 +407,21 @@ mod tests {
         assert_eq!(wrong.password_for_new(false).expect_err("wrong").code(), Code::Locked);
         assert_eq!(home.keyring(None).unlock(None).expect_err("nobody to ask").code(), Code::Locked);
         assert_eq!(wrong.password_for_new(true).expect_err("mixed").code(), Code::BadInput);
+    }
+
+    #[test]
+    fn the_password_is_asked_for_once() {
+        let home = Home::new();
+        let keyring = home.keyring(Some("hunter2 hunter2"));
+        let password = keyring.password_for_new(false).expect("chosen").expect("one");
+        let entry = add(&keyring, "tips", Some(&password)).expect("added");
+        // Whoever typed it just now is not asked again: there is nothing to ask any more.
+        fs::remove_file(home.folder.path().join("password")).expect("removed");
+        keyring.unlock(Some(&entry)).expect("known");
+        let keyring = home.keyring(Some("hunter2 hunter2"));
+        keyring.unlock(Some(&entry)).expect("read");
+        fs::remove_file(home.folder.path().join("password")).expect("removed");
+        keyring.unlock(Some(&entry)).expect("known");
     }
 
     #[test]

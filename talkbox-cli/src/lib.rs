@@ -21,12 +21,15 @@ mod keyring;
 mod lookup;
 mod output;
 mod panics;
+mod password;
 mod paths;
 mod prompt;
 mod qr;
 mod scratch;
+mod secret;
 mod sending;
 mod session;
+mod settings;
 mod sync_log;
 mod text;
 mod view;
@@ -62,27 +65,33 @@ fn start(arguments: &[OsString], registry: Registry) -> Code {
         Err(error) => return usage(&error, arguments),
     };
     let global = &arguments.global;
-    let output = Output::new(global.json, global.quiet, global.verbose, global.no_color);
-    output.start_log();
+    let session = match Session::new(global, registry) {
+        Ok(session) => session,
+        Err(failure) => {
+            let json = settings::wants_json(global.json);
+            return report(&Output::new(json, global.quiet, global.verbose, global.no_color), Err(failure));
+        }
+    };
+    session.output.start_log();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&output, Err(Failure::internal(error))),
+        Err(error) => return report(&session.output, Err(Failure::internal(error))),
     };
-    let ends_by_itself = !matches!(arguments.command, Command::Node(_));
-    let command = command(&arguments, registry, output);
     let outcome = runtime.block_on(async {
-        // A node ends gracefully where it is interrupted, and that is no failure.
-        if ends_by_itself { interrupt::or(command).await } else { command.await }
+        let command = command(&session, &arguments.command);
+        match arguments.command {
+            // A node ends gracefully where it is interrupted, and that is no failure; a watch says goodbye.
+            Command::Node(_) | Command::Watch(_) => command.await,
+            _ => interrupt::or(command).await,
+        }
     });
     runtime.shutdown_timeout(LAST_WORDS);
-    report(&output, outcome)
+    report(&session.output, outcome)
 }
 
-async fn command(arguments: &Arguments, registry: Registry, output: Output) -> Outcome {
-    let session = Session::new(&arguments.global, registry, output)?;
-    let session = &session;
+async fn command(session: &Session, command: &Command) -> Outcome {
     // Each in a box: the state of the largest would otherwise be moved about for all.
-    match &arguments.command {
+    match command {
         Command::New(arguments) => Box::pin(cmd::new::run(session, arguments)).await,
         Command::Id(arguments) => Box::pin(cmd::id::run(session, arguments)).await,
         Command::Send(arguments) => Box::pin(cmd::send::run(session, arguments)).await,
@@ -117,7 +126,7 @@ fn report(output: &Output, outcome: Outcome) -> Code {
 /// for.
 fn usage(error: &clap::Error, arguments: &[OsString]) -> Code {
     let code = if error.use_stderr() { Code::BadInput } else { Code::Done };
-    let json = arguments.iter().any(|argument| argument == "--json");
+    let json = settings::wants_json(arguments.iter().any(|argument| argument == "--json"));
     if json && error.use_stderr() {
         let text = error.render().to_string();
         let message = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default().trim();

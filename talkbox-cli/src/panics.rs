@@ -25,7 +25,7 @@ pub(crate) fn caught(program: impl FnOnce() -> Code) -> Code {
         let place = LAST.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         let failure = Failure::internal(format!("internal error at {place}"))
             .hint("nothing that was acknowledged is lost; please report this line and what you did");
-        let json = std::env::args_os().any(|argument| argument == "--json");
+        let json = crate::settings::wants_json(std::env::args_os().any(|argument| argument == "--json"));
         Output::new(json, false, 0, false).failure(&failure);
         Code::Internal
     })

@@ -1,12 +1,12 @@
 //! What every command stands on: the configuration, the secrets, the store and the client, opened when needed.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use talkbox_core::{
     Clock, OpenContext, Registry, SecretKey, SystemClock,
     address::MAX_HINTS,
     client::{Settings, Talkbox},
-    config::{Config, Opened, Origin, Sources},
+    config::{Config, Opened, Origin},
     layers::Stack,
     local::{Store, StoreKey},
 };
@@ -14,9 +14,11 @@ use talkbox_core::{
 use crate::{
     args::Global,
     exit::{Failure, Outcome},
-    keyring::{Entry, Keyring, Password, Unlocked},
+    keyring::{Entry, Keyring, Unlocked},
     output::Output,
+    password::Password,
     paths::Paths,
+    settings::{self, Own},
 };
 
 /// How long a command goes on sending what is queued before it ends.
@@ -84,21 +86,22 @@ impl Session {
     ///
     /// # Errors
     /// Where the configuration cannot be read or is wrong.
-    pub(crate) fn new(global: &Global, registry: Registry, output: Output) -> Outcome<Self> {
+    pub(crate) fn new(global: &Global, registry: Registry) -> Outcome<Self> {
         let paths = Paths::find()?;
         let config_path = global.config.clone().unwrap_or_else(|| paths.config());
-        let config = Config::load(sources(global, &config_path)?)?;
+        let config = settings::load(global, &config_path)?;
+        let own = Own::of(&config)?;
         let names_mailbox = matches!(config.origin("mailbox"), Origin::Flag { .. } | Origin::Environment { .. });
         Ok(Self {
-            output,
-            keyring: Keyring::new(paths.clone(), Password::new(global.password_file.clone())),
+            output: Output::new(own.json, own.quiet, own.verbose, own.no_color),
+            keyring: Keyring::new(paths.clone(), Password::new(own.password_file)),
             paths,
             config,
             registry,
             clock: Arc::new(SystemClock),
             config_path,
-            offline: global.offline,
-            timeout: global.timeout,
+            offline: own.offline,
+            timeout: own.timeout,
             names_mailbox,
         })
     }
@@ -291,25 +294,4 @@ impl Session {
         opened.close().await;
         hints
     }
-}
-
-/// What the configuration is made of.
-fn sources(global: &Global, path: &PathBuf) -> Outcome<Sources> {
-    let mut sources = match fs::read_to_string(path) {
-        Ok(text) => Sources::new().file(path, text),
-        // Nobody has to have one; but a file that was named has to be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => Sources::new(),
-        Err(error) => return Err(Failure::input(format!("cannot read {}: {error}", path.display()))),
-    };
-    // A variable that is no text is none of ours.
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    sources = sources.environment(variables);
-    if let Some(name) = &global.mailbox {
-        sources = sources.flag("--mailbox", "mailbox", name);
-    }
-    if let Some(backend) = &global.backend {
-        sources = sources.flag("--backend", "backend", backend);
-    }
-    Ok(sources)
 }

@@ -38,6 +38,27 @@ fn a_flag_overrides_the_environment_and_that_the_file() {
 }
 
 #[test]
+fn the_flags_of_every_command_are_settings_too() {
+    let home = Home::new();
+    home.run(["new", "--plain-key"]).success();
+    let id = |variables: &[(&str, &str)], file: &str| {
+        home.write("config.toml", file);
+        let mut command = home.command(["id"]);
+        command.envs(variables.iter().copied());
+        common::run(command, None)
+    };
+    assert!(id(&[], "json = true").success().stdout.starts_with('{'));
+    assert!(!id(&[("TALKBOX_JSON", "0")], "json = true").success().stdout.starts_with('{'));
+    assert!(id(&[("TALKBOX_JSON", "1")], "").success().stdout.starts_with('{'));
+    assert_eq!(id(&[], "quiet = true").success().stderr, "");
+    assert!(id(&[], "timeout = \"soon\"").ends(2).stderr.contains("config.toml:1"));
+    assert!(id(&[("TALKBOX_JSON", "maybe")], "").ends(2).stderr.contains("TALKBOX_JSON"));
+    // What is no setting is left alone, also where it looks like one.
+    id(&[("TALKBOX_TIME", "2026-11-23T00:00:00Z"), ("TALKBOX_PASSPHRASE_FILE", "x")], "").success();
+    assert!(id(&[("TALKBOX_OFLINE", "1")], "").ends(2).stderr.contains("TALKBOX_OFFLINE"));
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     let home = Home::new();
     let check = |text: &str| {

@@ -211,16 +211,13 @@ fn a_command_runs_for_each_message_and_a_failure_leaves_it_unread() {
     let bob = Home::with_relays(&[&relay.url]);
     bob.run(["send", &ada.code(), "for the robot", "--subject", "job"]).success();
     let file = ada.path().join("seen");
-    let script = format!(
-        "test -e {0} || exit 3; cat >> {0}; echo \" $TALKBOX_SUBJECT $TALKBOX_MAILBOX\" >> {0}",
-        file.display()
-    );
+    let script = format!("test -e {0} || exit 3; cat >> {0}; echo \" $TALKBOX_SUBJECT\" >> {0}", file.display());
     let watch = || ada.run(["watch", "--once", "--exec", &script, "--timeout", "5"]);
     let failed = watch().ends(9);
     assert!(failed.stderr.contains("it stays unread"), "{}", failed.stderr);
     std::fs::write(&file, "").expect("written");
     watch().success();
-    assert_eq!(std::fs::read_to_string(&file).expect("read"), "for the robot job tips\n");
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), "for the robot job\n");
     assert_eq!(ada.run(["read", "--unread"]).success().stdout, "");
 }
 

@@ -50,7 +50,8 @@ fn show(session: &Session) -> Outcome {
     }
     let mut table = Table::new(["KEY", "VALUE", "FROM"]);
     for entry in entries {
-        let value = if entry.value.is_null() { "(not set)".to_owned() } else { entry.value.to_string() };
+        let value =
+            if entry.value.is_null() || entry.value == "" { "(not set)".to_owned() } else { entry.value.to_string() };
         table.row([entry.key, value, entry.origin.to_string()]);
     }
     table.print(&session.output)?;

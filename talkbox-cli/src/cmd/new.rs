@@ -96,7 +96,9 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let new = New { name, key: &made.key, code, origin: made.origin, weak: made.weak, now: session.clock.now() };
     let entry = session.keyring.add(new, password.as_ref().map(|password| password.as_str()))?;
     let encrypted = password.is_some();
-    tell(session, &entry, &made, expected.is_some(), encrypted);
+    if !session.output.is_json() {
+        tell(session, &entry, &made, expected.is_some(), encrypted)?;
+    }
     let announced = if arguments.no_announce || session.is_offline() {
         announce::Announcement::default()
     } else {
@@ -109,11 +111,11 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             "npub": to_npub(&entry.id),
             "made_from": entry.origin,
             "encrypted": encrypted,
+            "weak": entry.weak,
             "key_file": session.keyring.path_of(&entry.name),
             "announced": announced.to_json(),
         }))?;
     } else {
-        session.output.line(format_args!("{CODE}{}{CODE:#}", entry.code))?;
         announced.tell(session);
     }
     Ok(Code::Done)
@@ -268,17 +270,22 @@ fn wrong_secret(found: Shortcode, expected: Shortcode) -> Failure {
         .detail("expected", expected.to_string())
 }
 
-fn tell(session: &Session, entry: &Entry, made: &Made, expected: bool, encrypted: bool) {
+fn tell(session: &Session, entry: &Entry, made: &Made, expected: bool, encrypted: bool) -> Outcome<()> {
     let output = &session.output;
     output.note(format_args!("mailbox `{}` is ready; its public code, to be shared:", entry.name));
+    output.line(format_args!("{CODE}{}{CODE:#}", entry.code))?;
     if entry.weak {
         output.warn("the passphrase is easy to guess: whoever guesses it owns the mailbox");
     }
     if made.typed && !expected && entry.origin == Origin::Passphrase {
-        output.note("no mailbox of this passphrase was known here: compare the code with the one you know, since a typo opens another, empty mailbox");
+        output.note(
+            "no mailbox of this passphrase was known here: compare the code with the one you know, since a typo opens \
+             another, empty mailbox",
+        );
     }
     if !encrypted {
         let path = session.keyring.path_of(&entry.name);
         output.warn(format_args!("the key is kept unencrypted in {}", path.display()));
     }
+    Ok(())
 }

@@ -83,10 +83,10 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     };
     let mut printer = Printer::new(session, arguments.form(&session.output), arguments.keep_unread);
     if arguments.no_sync || session.is_offline() || !session.is_configured() {
+        let live = session.open_store().await?;
         if !arguments.no_sync && !session.is_offline() {
             session.unconfigured_note();
         }
-        let live = session.open_store().await?;
         for owner in owners(&live.store, entry.as_ref()).await? {
             arguments.list(&live.store, owner, &mut printer).await?;
         }

@@ -29,7 +29,7 @@ use crate::{
     after_help = "What is unread comes first. A message is marked as read once it is printed; with `--exec` once CMD \
                         has ended with exit code 0, and otherwise it comes again with the next `watch`.\n\n\
                         CMD is run by `sh -c`, one at a time, with the body on standard input and TALKBOX_ID, \
-                        TALKBOX_FROM, TALKBOX_TIME, TALKBOX_SUBJECT and TALKBOX_MAILBOX in its environment. With \
+                        TALKBOX_FROM, TALKBOX_TIME and TALKBOX_SUBJECT in its environment. With \
                         `--timeout` it ends after that long, with exit code 9 where nothing came."
 )]
 pub(crate) struct Arguments {
@@ -151,7 +151,7 @@ impl Watch<'_> {
             return Ok(false);
         }
         if let Some(command) = &self.arguments.exec
-            && let Err(failure) = execute(command, self.name, stored).await
+            && let Err(failure) = execute(command, stored).await
         {
             self.session.output.warn(format_args!("{}: {}; it stays unread", short(&message.id), failure.message()));
             return Ok(false);
@@ -186,7 +186,7 @@ impl Watch<'_> {
 }
 
 /// Runs the command for one message; the text comes in on its standard input, and what it prints is ours.
-async fn execute(command: &str, mailbox: &str, stored: &StoredMessage) -> Outcome<()> {
+async fn execute(command: &str, stored: &StoredMessage) -> Outcome<()> {
     let message = &stored.message;
     let mut child = Command::new("sh")
         .args(["-c", command])
@@ -195,7 +195,6 @@ async fn execute(command: &str, mailbox: &str, stored: &StoredMessage) -> Outcom
         .env("TALKBOX_TIME", rfc3339(message.sent_at))
         // A NUL cannot be in an environment.
         .env("TALKBOX_SUBJECT", message.subject.as_deref().unwrap_or_default().replace('\0', ""))
-        .env("TALKBOX_MAILBOX", mailbox)
         .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

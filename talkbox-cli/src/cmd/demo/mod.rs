@@ -23,7 +23,7 @@ use crate::{
 )]
 pub(crate) struct Arguments {}
 
-const QUESTION: &str = "The invoices are in the blue folder. Shall I send you page 3?";
+const QUESTION: &str = "The invoices are in the blue folder.";
 const ANSWER: &str = "Yes please. Who signed it?";
 
 pub(crate) async fn run(session: &Session, _arguments: &Arguments) -> Outcome {
