@@ -8,8 +8,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use talkbox_core::{
-    Error, ErrorKind, EventId, MailboxId, RawRecord, Result, Timestamp, address::Target, envelope::MAX_ENVELOPE_BYTES,
-    event::kind, record::MAX_RECORD_BYTES,
+    Error, ErrorKind, EventId, MailboxId, RawRecord, ResolveEvent, Result, Timestamp, address::Target,
+    envelope::MAX_ENVELOPE_BYTES, event::kind, record::MAX_RECORD_BYTES,
 };
 use tokio::{
     sync::watch,
@@ -40,7 +40,7 @@ pub(crate) fn resolve(
     relays: Vec<Relay>,
     target: &Target,
     mut end: watch::Receiver<bool>,
-) -> BoxStream<'static, Result<RawRecord>> {
+) -> BoxStream<'static, Result<ResolveEvent>> {
     if relays.is_empty() {
         return stream::iter([Err(no_relays().op("resolve"))]).boxed();
     }
@@ -78,7 +78,7 @@ struct Source {
     until: Instant,
     taken: usize,
     page: Option<Page>,
-    ready: VecDeque<Result<RawRecord>>,
+    ready: VecDeque<Result<ResolveEvent>>,
     is_over: bool,
 }
 
@@ -91,7 +91,7 @@ struct Page {
 }
 
 impl Source {
-    async fn next(mut self) -> Option<(Result<RawRecord>, Self)> {
+    async fn next(mut self) -> Option<(Result<ResolveEvent>, Self)> {
         loop {
             if let Some(record) = self.ready.pop_front() {
                 return Some((record, self));
@@ -150,12 +150,16 @@ impl Source {
             return;
         }
         let json = event.json.as_ref().to_owned();
-        self.ready.push_back(Ok(RawRecord { json, source: self.asker.relay.holder.clone() }));
+        let source = self.asker.relay.holder.clone();
+        self.ready.push_back(Ok(ResolveEvent::Record(RawRecord { json, source })));
     }
 
     fn turn(&mut self, page: &Page, completeness: Completeness) {
         let asked = page.question.limit.unwrap_or(PAGE);
         let end = PageEnd { answers: page.answers, asked, completeness };
         self.is_over = self.walk.turn(&page.fresh, end, &self.asker) || self.taken >= MAX_RECORDS;
+        if self.is_over {
+            self.ready.push_back(Ok(ResolveEvent::End { source: self.asker.relay.holder.clone() }));
+        }
     }
 }

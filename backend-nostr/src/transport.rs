@@ -8,7 +8,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use talkbox_core::{
-    Descriptor, Hint, MailboxId, MailboxRecord, NotifyOptions, PublishOptions, RawRecord, Receipt, ResolveOptions,
+    Descriptor, Hint, MailboxId, MailboxRecord, NotifyOptions, PublishOptions, Receipt, ResolveEvent, ResolveOptions,
     Result, SubscribeOptions, Transport, address::Target, async_trait,
 };
 
@@ -61,7 +61,7 @@ impl Transport for NostrTransport {
         self.0.run(publishing).await.map_err(|error| error.op("publish"))
     }
 
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         let network = match self.0.network() {
             Ok(network) => network,
             Err(error) => return stream::iter([Err(error.op("resolve"))]).boxed(),

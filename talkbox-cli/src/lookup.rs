@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use talkbox_core::{
     MailboxId, Result, SecretKey,
-    local::{Lookup, OutboxEntry, Store, StoredMessage},
+    local::{Lookup, OutboxEntry, Store, StoredMessage, WaitingDraft},
 };
 
 use crate::{
@@ -43,13 +43,26 @@ pub(crate) async fn message(store: &Store, mailbox: Option<&Entry>, prefix: &str
     Err(missing("message", prefix))
 }
 
-/// The entry of the outbox that is meant, by its own id or that of its message.
+/// What waits in the outbox.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    /// A message that is sealed.
+    Entry(Box<OutboxEntry>),
+    /// One whose mailbox has not been found yet.
+    Draft(Box<WaitingDraft>),
+}
+
+/// What is meant in the outbox, by its own id or that of its message.
 ///
 /// # Errors
 /// As [`message`].
-pub(crate) async fn outbox(store: &Store, prefix: &str) -> Outcome<OutboxEntry> {
+pub(crate) async fn outbox(store: &Store, prefix: &str) -> Outcome<Queued> {
     let id = one("outbox entry", prefix, store.find_outbox(prefix).await)?;
-    store.outbox_entry(id).await?.ok_or_else(|| missing("outbox entry", prefix))
+    if let Some(waiting) = store.draft(id).await? {
+        return Ok(Queued::Draft(Box::new(waiting)));
+    }
+    let entry = store.outbox_entry(id).await?;
+    entry.map(|entry| Queued::Entry(Box::new(entry))).ok_or_else(|| missing("outbox entry", prefix))
 }
 
 fn one<I: Display>(what: &str, prefix: &str, found: Result<Lookup<I>>) -> Outcome<I> {

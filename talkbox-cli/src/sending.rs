@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use talkbox_core::{
     Retry, Shortcode,
-    client::Sent,
-    local::{OutboxEntry, OutboxState},
+    client::{LaterRequest, Sent},
+    local::{OutboxEntry, OutboxId, OutboxState, WaitingDraft},
 };
 
 use crate::{
@@ -61,8 +61,53 @@ pub(crate) async fn settle(session: &Session, live: Live, sent: &Sent, ways: &Wa
         store.cancel(entry.id).await?;
     }
     tell(&session.output, &entry, &end, to)?;
-    live.close().await;
+    // Whatever else waits goes the same way, and the sender's own copy.
+    if matches!(end, End::Stored) && !session.is_offline() {
+        session.finish(live).await;
+    } else {
+        live.close().await;
+    }
     end.outcome(&entry)
+}
+
+/// Keeps a message for a mailbox that nobody can be asked for, and says so.
+pub(crate) async fn wait_for_mailbox(session: &Session, live: Live, later: LaterRequest, ways: &Ways) -> Outcome {
+    if ways.no_queue {
+        live.close().await;
+        return Err(nobody());
+    }
+    let id = live.talkbox.send_later(later).await?;
+    waits(session, live, id, ways).await
+}
+
+/// Says that a message waits for its mailbox to be found; with `--no-queue` it is forgotten again.
+pub(crate) async fn waits(session: &Session, live: Live, id: OutboxId, ways: &Ways) -> Outcome {
+    let store = live.talkbox.store();
+    if ways.no_queue {
+        store.cancel_draft(id).await?;
+        live.close().await;
+        return Err(nobody());
+    }
+    let waiting = store.draft(id).await?.ok_or_else(|| Failure::internal("the outbox lost the message"))?;
+    live.close().await;
+    if session.output.is_json() {
+        session.output.object(&draft_object(&waiting))?;
+    } else {
+        session.output.line(format_args!(
+            "{WARN}queued{WARN:#}    nobody could be asked where this mailbox is; later commands and `talkbox watch` try again"
+        ))?;
+        session.output.line(format_args!("{DIM}outbox{DIM:#}    {}", short(&id)))?;
+    }
+    if ways.wait {
+        return Err(Failure::timeout("the mailbox was not found when the time was over")
+            .hint("the message stays in the outbox; `talkbox outbox flush --wait` goes on waiting"));
+    }
+    Ok(Code::Done)
+}
+
+fn nobody() -> Failure {
+    Failure::new(Code::Unreachable, "unreachable", "nobody could be reached")
+        .hint("nothing was sent or kept; without `--no-queue` it would be queued")
 }
 
 /// How a message stands when the command ends.
@@ -117,8 +162,7 @@ impl End {
             }
             Self::Late => Err(Failure::timeout(format!("stored by {got} of {of} holders when the time was over"))
                 .hint("it stays in the outbox and is tried again; `talkbox outbox flush --wait` goes on waiting")),
-            Self::Nobody => Err(Failure::new(Code::Unreachable, "unreachable", "nobody could be reached")
-                .hint("nothing was sent or kept; without `--no-queue` it would be queued")),
+            Self::Nobody => Err(nobody()),
             Self::Refused => {
                 let words = entry.refused.first().map(|refusal| refusal.words.clone()).unwrap_or_default();
                 let message = format!("refused by all {} holders: {words}", entry.locators.len());
@@ -166,6 +210,28 @@ fn holders(entry: &OutboxEntry) -> String {
         None => ack.holder.to_string(),
     });
     each.collect::<Vec<_>>().join("  ")
+}
+
+/// A draft that waits as `--json` prints it: there is no message and no envelope yet.
+pub(crate) fn draft_object(waiting: &WaitingDraft) -> Value {
+    json!({
+        "id": null,
+        "envelope": null,
+        "outbox": waiting.new.id.to_string(),
+        "state": draft_state(waiting),
+        "to": waiting.new.to.to_string(),
+        "stored": [],
+        "pending": [],
+        "refused": [],
+        "reason": waiting.reason,
+        "attempts": waiting.attempts,
+        "next_try": waiting.next_try,
+    })
+}
+
+/// The state of a draft, in the words of the outbox.
+pub(crate) const fn draft_state(waiting: &WaitingDraft) -> &'static str {
+    if waiting.next_try.is_some() { "queued" } else { "wedged" }
 }
 
 /// An entry of the outbox as `--json` prints it.

@@ -132,11 +132,7 @@ impl Session {
     /// # Errors
     /// `NotFound`.
     pub(crate) fn entry(&self, name: Option<&str>) -> Outcome<Entry> {
-        let configured = match self.config.origin("mailbox") {
-            Origin::Default => None,
-            _ => Some(self.config.mailbox()),
-        };
-        self.keyring.find(name.or(configured))
+        self.keyring.find(name.or(self.config.mailbox()))
     }
 
     /// The mailbox that a command means where it names none; `None` where there is no mailbox on this computer.
@@ -144,7 +140,7 @@ impl Session {
     /// # Errors
     /// `NotFound` where one was named that does not exist.
     pub(crate) fn entry_if_any(&self) -> Outcome<Option<Entry>> {
-        if self.keyring.list()?.is_empty() && self.config.origin("mailbox") == Origin::Default {
+        if self.keyring.list()?.is_empty() && self.config.mailbox().is_none() {
             return Ok(None);
         }
         self.entry(None).map(Some)
@@ -249,7 +245,7 @@ impl Session {
     /// What every command does before it ends: sends what is queued, for up to two seconds, and closes.
     pub(crate) async fn finish(&self, live: Live) {
         if !self.offline && self.is_configured() {
-            match live.talkbox.drain(LAST_DRAIN).await {
+            match live.talkbox.drain(live.key.as_slice(), LAST_DRAIN).await {
                 Ok(drained) => {
                     let stored =
                         drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();

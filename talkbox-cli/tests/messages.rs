@@ -85,6 +85,10 @@ fn somebody_without_a_mailbox_gets_an_answer() {
     assert_eq!(ada.bodies(), ["a tip", "page 3"]);
     let lines = ada.lines(["read"]);
     assert_eq!(lines[0]["from"], lines[1]["from"], "one conversation, one key");
+    let sent = ada.lines(["read", "--sent"]);
+    assert_eq!((sent.len(), sent[0]["body"].as_str()), (1, Some("tell me more")), "its own copy is no mail");
+    assert_eq!(ada.lines(["read", "--all"]).len(), 3);
+    assert_eq!(ada.lines(["status"])[0]["mailboxes"][0]["messages"]["unread"], 0);
 }
 
 #[test]

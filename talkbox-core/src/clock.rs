@@ -41,8 +41,13 @@ impl fmt::Display for Timestamp {
 
 /// Where the time comes from. Everything that depends on the time is given one, so that a test can set it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The time now, in milliseconds since 1970-01-01T00:00:00Z. Only the order of messages needs it so fine.
+    fn millis(&self) -> u64;
+
     /// The time now.
-    fn now(&self) -> Timestamp;
+    fn now(&self) -> Timestamp {
+        Timestamp(self.millis() / 1000)
+    }
 }
 
 /// The clock of the operating system.
@@ -51,8 +56,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that may ask the operating system")]
-    fn now(&self) -> Timestamp {
-        Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
+    fn millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -63,22 +69,26 @@ pub struct ManualClock(Arc<AtomicU64>);
 impl ManualClock {
     /// A clock that shows this time.
     pub fn new(now: Timestamp) -> Self {
-        Self(Arc::new(AtomicU64::new(now.0)))
+        Self(Arc::new(AtomicU64::new(in_millis(now))))
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_secs(), Ordering::SeqCst);
+        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// Sets the clock.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.0.store(in_millis(now), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+    fn millis(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
     }
+}
+
+fn in_millis(time: Timestamp) -> u64 {
+    time.0.saturating_mul(1000)
 }

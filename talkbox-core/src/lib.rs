@@ -74,7 +74,7 @@ pub use crate::{
     record::{MailboxRecord, RecordFields},
     seal::{Draft, SealOptions, Sealed, seal},
     shortcode::Shortcode,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 /// The candidate that a mistyped word most likely means, if any comes near.

@@ -31,6 +31,9 @@ pub struct Message {
     pub to: MailboxId,
     /// The time that the sender claims. It may lie in the future: [`sort_time`](Self::sort_time) does not.
     pub sent_at: Timestamp,
+    /// The millisecond of that second, where the sender gave it: messages of one second stay in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millis: Option<u16>,
     /// Keeps equal texts of one second apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
@@ -53,12 +56,27 @@ pub struct Message {
     pub body: String,
 }
 
+/// When a message was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) at: Timestamp,
+    pub(crate) millis: Option<u16>,
+}
+
+impl Written {
+    /// A time in milliseconds.
+    pub(crate) const fn of_millis(time: u64) -> Self {
+        // What is left over is less than 1000.
+        Self { at: Timestamp(time / 1000), millis: Some((time % 1000) as u16) }
+    }
+}
+
 impl Message {
     pub(crate) fn of_draft(
         id: MessageId,
         from: PublicKey,
         to: MailboxId,
-        sent_at: Timestamp,
+        written: Written,
         uid: &str,
         draft: &Draft,
     ) -> Self {
@@ -69,7 +87,8 @@ impl Message {
             kind: MessageKind::Text,
             from,
             to,
-            sent_at,
+            sent_at: written.at,
+            millis: written.millis,
             uid: Some(uid.to_owned()),
             subject: draft.subject.clone(),
             reply_to: draft.reply_to,
@@ -80,9 +99,20 @@ impl Message {
         }
     }
 
+    /// Whether it is the owner's own copy of what they sent to somebody else.
+    pub fn is_copy_of(&self, owner: MailboxId) -> bool {
+        MailboxId::from(self.from) == owner && self.to != owner
+    }
+
     /// The time to sort by: the sender's, but not later than when it was first seen.
     pub fn sort_time(&self, first_seen: Timestamp) -> Timestamp {
         self.sent_at.min(first_seen)
+    }
+
+    /// The same in milliseconds.
+    pub(crate) fn sort_millis(&self, first_seen: Timestamp) -> u64 {
+        let millis = self.millis.filter(|_| self.sent_at <= first_seen).unwrap_or(0);
+        self.sort_time(first_seen).secs().saturating_mul(1000).saturating_add(millis.into())
     }
 }
 

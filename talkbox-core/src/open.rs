@@ -167,6 +167,7 @@ impl Checked<'_> {
             from: author,
             to: value("p").and_then(|hex| MailboxId::from_hex(hex).ok()).unwrap_or_else(|| envelope.mailbox()),
             sent_at: Timestamp(rumor.created_at),
+            millis: value("ms").and_then(|millis| millis.parse().ok()).filter(|millis| *millis < 1000),
             uid: value("uid").map(str::to_owned),
             subject: value("subject").map(str::to_owned),
             reply_to: id_of("e"),
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(message, sealed.message);
         assert_eq!((message.from, message.to, message.sent_at), (sender.public(), owner.id(), NOW));
 
-        let copy = seal_copy(&draft, &message, &sender, owner.id(), &SealOptions::default()).expect("seals");
+        let copy = seal_copy(&draft, &message, &sender, owner.id(), NOW, &SealOptions::default()).expect("seals");
         let copied = Opener::new(sender.clone()).open(&copy.envelope).expect("opens");
         assert_eq!((copied.id, copied.to), (message.id, owner.id()));
     }

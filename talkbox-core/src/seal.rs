@@ -11,7 +11,7 @@ use crate::{
     event::{self, Event, Tag, kind, push_string},
     hex,
     keys::SecretKey,
-    message::Message,
+    message::{Message, Written},
     pow, random,
 };
 
@@ -53,11 +53,14 @@ pub struct SealOptions {
     pub work: u8,
     /// Whether the wrap is dated back at random, as NIP-59 wants it. Off only for a holder that refuses such wraps.
     pub backdate: bool,
+    /// When the message was written, in milliseconds since 1970; where it is absent, in the second in which it is
+    /// sealed, and its place among the messages of that second is left open.
+    pub written: Option<u64>,
 }
 
 impl Default for SealOptions {
     fn default() -> Self {
-        Self { retention: DEFAULT_RETENTION, work: 0, backdate: true }
+        Self { retention: DEFAULT_RETENTION, work: 0, backdate: true, written: None }
     }
 }
 
@@ -97,7 +100,8 @@ pub fn seal(
     now: Timestamp,
     options: &SealOptions,
 ) -> Result<Sealed> {
-    let rumor = Rumor::message(draft, sender, mailbox, now)?;
+    let written = options.written.map_or(Written { at: now, millis: None }, Written::of_millis);
+    let rumor = Rumor::message(draft, sender, mailbox, written)?;
     rumor.seal(sender, mailbox, now, options)
 }
 
@@ -111,12 +115,14 @@ pub fn seal_copy(
     original: &Message,
     sender: &SecretKey,
     mailbox: MailboxId,
+    now: Timestamp,
     options: &SealOptions,
 ) -> Result<Sealed> {
     let uid = original.uid.as_deref().unwrap_or_default();
-    let rumor = Rumor::with_uid(draft, sender, mailbox, original.sent_at, uid);
+    let written = Written { at: original.sent_at, millis: original.millis };
+    let rumor = Rumor::with_uid(draft, sender, mailbox, written, uid);
     debug_assert_eq!(rumor.message.id, original.id, "the copy is the same message");
-    rumor.seal(sender, sender.id(), original.sent_at, options)
+    rumor.seal(sender, sender.id(), now, options)
 }
 
 /// Wraps a seal in a fresh envelope: another one-time key, another time, another id, the same message.
@@ -143,6 +149,19 @@ pub fn wrap(seal: &str, mailbox: MailboxId, now: Timestamp, options: &SealOption
     Ok((Envelope::restore(&wrap.to_json())?, key))
 }
 
+/// What can be told of a draft before there is a key to seal it to.
+pub(crate) fn check_draft(draft: &Draft) -> Result<()> {
+    if draft.body.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidInput, "the message is empty"));
+    }
+    if draft.body.len() > MAX_BODY_BYTES {
+        return Err(Error::new(ErrorKind::TooLarge, "the message is larger than 24 KiB")
+            .with("bytes", draft.body.len())
+            .with("limit", MAX_BODY_BYTES));
+    }
+    Ok(())
+}
+
 /// The unsigned event inside (NIP-59): its id is the message's.
 struct Rumor {
     json: Zeroizing<String>,
@@ -150,21 +169,14 @@ struct Rumor {
 }
 
 impl Rumor {
-    fn message(draft: &Draft, sender: &SecretKey, mailbox: MailboxId, now: Timestamp) -> Result<Self> {
-        if draft.body.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the message is empty"));
-        }
-        if draft.body.len() > MAX_BODY_BYTES {
-            return Err(Error::new(ErrorKind::TooLarge, "the message is larger than 24 KiB")
-                .with("bytes", draft.body.len())
-                .with("limit", MAX_BODY_BYTES));
-        }
+    fn message(draft: &Draft, sender: &SecretKey, mailbox: MailboxId, written: Written) -> Result<Self> {
+        check_draft(draft)?;
         // 64 random bits keep two equal texts of the same second apart.
         let uid = hex::encode(&random::bytes::<8>()?);
-        Ok(Self::with_uid(draft, sender, mailbox, now, &uid))
+        Ok(Self::with_uid(draft, sender, mailbox, written, &uid))
     }
 
-    fn with_uid(draft: &Draft, sender: &SecretKey, mailbox: MailboxId, now: Timestamp, uid: &str) -> Self {
+    fn with_uid(draft: &Draft, sender: &SecretKey, mailbox: MailboxId, written: Written, uid: &str) -> Self {
         let author = sender.public();
         let mut tags: Vec<Tag> = vec![vec!["p".to_owned(), mailbox.to_hex()], vec!["uid".to_owned(), uid.to_owned()]];
         if let Some(subject) = &draft.subject {
@@ -179,9 +191,12 @@ impl Rumor {
         if let Some(address) = &draft.answer_at {
             tags.push(vec!["reply-to".to_owned(), address.clone()]);
         }
-        let id = event::id_of(&author, now, kind::MESSAGE, &tags, &draft.body);
-        let json = Zeroizing::new(rumor_json(&id.to_hex(), &author.to_hex(), now, &tags, &draft.body));
-        let message = Message::of_draft(id.into(), author, mailbox, now, uid, draft);
+        if let Some(millis) = written.millis {
+            tags.push(vec!["ms".to_owned(), millis.to_string()]);
+        }
+        let id = event::id_of(&author, written.at, kind::MESSAGE, &tags, &draft.body);
+        let json = Zeroizing::new(rumor_json(&id.to_hex(), &author.to_hex(), written.at, &tags, &draft.body));
+        let message = Message::of_draft(id.into(), author, mailbox, written, uid, draft);
         Self { json, message }
     }
 

@@ -32,9 +32,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Everything that is known of a target, from every source, as it comes in.
     ///
     /// # Behavior
-    /// The stream ends when all sources have answered or given up; no answer at all is an empty stream. A source that
-    /// fails is an error in the stream and does not end it.
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>>;
+    /// The stream ends when all sources have answered or given up. A source that fails is an error in the stream and
+    /// does not end it; one that has given all that it has says [`ResolveEvent::End`], also where that is nothing, so
+    /// that "nobody knows it" can be told from "nobody could be asked".
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>>;
 
     /// Wakes whoever reads the mailbox. It may be lost.
     ///
@@ -47,6 +48,29 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Ends all work and closes all connections.
     async fn close(&self);
+}
+
+/// What a source says of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolveEvent {
+    /// A record.
+    Record(RawRecord),
+    /// The source has given all that it has, which may be nothing. A source that is asked several questions may say so
+    /// for each.
+    End {
+        /// Which source.
+        source: Locator,
+    },
+}
+
+impl ResolveEvent {
+    /// The record, where it is one.
+    pub fn into_record(self) -> Option<RawRecord> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::End { .. } => None,
+        }
+    }
 }
 
 /// A record as a network gave it: not yet checked. For a target that is a key, also its list of inbox relays (NIP-17,

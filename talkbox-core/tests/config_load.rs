@@ -53,7 +53,7 @@ fn refused(sources: Sources) -> String {
 #[test]
 fn nothing_set_is_the_defaults() {
     let config = Config::load(Sources::new()).expect("loads");
-    assert_eq!((config.backend(), config.mailbox(), config.min_acks()), ("nostr", "default", None));
+    assert_eq!((config.backend(), config.mailbox(), config.min_acks()), ("nostr", None, None));
     assert_eq!((config.retention_secs(), config.allow_private()), (90 * 86_400, false));
     assert_eq!(config.origin("backend"), Origin::Default);
     config.check(&registry()).expect("holds");
@@ -79,7 +79,7 @@ fn a_flag_overrides_the_environment_and_that_the_file() {
     assert_eq!(entry("backend"), (json!("nostr"), "--backend"));
     assert_eq!(entry("min_acks"), (json!(2), "TALKBOX_MIN_ACKS"));
     assert_eq!(entry("retention"), (json!(30), "config.toml:3"));
-    assert_eq!(entry("mailbox"), (json!("default"), "default"));
+    assert_eq!(entry("mailbox"), (json!(null), "default"));
     let relays = json!(["wss://a.example", "wss://b.example"]);
     assert_eq!(entry("backends.nostr.relays"), (relays.clone(), "TALKBOX_BACKENDS__NOSTR__RELAYS"));
     let plan = config.plan(&registry()).expect("a plan");

@@ -9,7 +9,7 @@ use layers_fakes::{Calls, Fake, Step, acked, envelopes, error, locator, owner};
 use proptest::prelude::*;
 use talkbox_core::{
     AuditOptions, Capabilities, DeleteOptions, DeleteRequest, EnvelopeId, Error, ErrorKind, Hint, Holding,
-    HoldingState, ListOptions, Locator, Mailbox, NotifyOptions, PutOptions, RawRecord, ReconcileOptions,
+    HoldingState, ListOptions, Locator, Mailbox, NotifyOptions, PutOptions, RawRecord, ReconcileOptions, ResolveEvent,
     ResolveOptions, Retry, SecretKey, Target, Timestamp, Transport, WatchEvent, WatchOptions,
     layers::{RetryPolicy, Stack, Timeouts, prometheus},
 };
@@ -196,7 +196,7 @@ async fn only_the_envelopes_that_failed_are_put_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resolution_ends_in_time_and_keeps_what_came() {
-    let record = RawRecord { json: "{}".to_owned(), source: locator("test:a") };
+    let record = ResolveEvent::Record(RawRecord { json: "{}".to_owned(), source: locator("test:a") });
     let fake = fake();
     *fake.records.lock().expect("not poisoned") = vec![
         Step::Answer(Ok(record.clone())),

@@ -17,8 +17,8 @@ use layers_fakes::{
 use proptest::prelude::*;
 use talkbox_core::{
     Cursor, Descriptor, Envelope, EnvelopeId, Error, ErrorKind, Hint, Locator, Mailbox, MailboxId, MailboxRecord,
-    NotifyOptions, PublishOptions, RawEnvelope, RawRecord, Receipt, ResolveOptions, Result, SubscribeOptions, Target,
-    Timestamp, Transport, async_trait,
+    NotifyOptions, PublishOptions, RawEnvelope, Receipt, ResolveEvent, ResolveOptions, Result, SubscribeOptions,
+    Target, Timestamp, Transport, async_trait,
     watcher::{Known, Reconciled, Watcher, WatcherEvent, WatcherOptions, reconcile_holder},
 };
 use tokio::{
@@ -392,7 +392,7 @@ impl Transport for Hinting {
     async fn publish(&self, _record: &MailboxRecord, _options: PublishOptions) -> Result<Receipt> {
         unreachable!("a watcher publishes nothing")
     }
-    fn resolve(&self, _target: &Target, _options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, _target: &Target, _options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         unreachable!("a watcher resolves nothing")
     }
     async fn notify(&self, _hint: &Hint, _options: NotifyOptions) -> Result<()> {

@@ -263,6 +263,11 @@ async fn an_opened_message_outlives_its_envelope() {
     clock.advance(DAY * 93);
     assert_eq!(store.sweep().await.expect("sweeps").envelopes, 2);
     assert_eq!(store.sweep().await.expect("sweeps").envelopes, 0);
+    // Once a day is enough.
+    assert!(store.sweep_daily().await.expect("sweeps").is_some());
+    assert_eq!(store.sweep_daily().await.expect("is not due"), None);
+    clock.advance(DAY);
+    assert!(store.sweep_daily().await.expect("sweeps").is_some());
     assert_eq!(everything(&store, &owner).await[0].message, one.message);
     assert_eq!(store.envelope(owner.id(), one.envelope.id()).await.expect("reads"), None);
     assert_eq!(store.known(owner.id(), &ids(&[&one, &junk])).await.expect("reads"), HashSet::from([one.envelope.id()]));

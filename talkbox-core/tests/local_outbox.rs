@@ -183,6 +183,7 @@ async fn entries_are_found_by_what_one_knows() {
         &sealed.message,
         &sender,
         friend.id(),
+        NOW,
         &SealOptions::default(),
     );
     let own = own.expect("seals");

@@ -21,8 +21,9 @@ fn record(key: &SecretKey) -> MailboxRecord {
 async fn resolve(backend: &talkbox_core::Backend, target: Target, hints: Vec<Locator>) -> (Vec<RawRecord>, Vec<Error>) {
     let stream = transport(backend).resolve(&target, ResolveOptions::default().hints(hints));
     let all: Vec<_> = soon(stream.collect()).await;
-    let (found, errors): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
-    (found.into_iter().map(Result::unwrap).collect(), errors.into_iter().map(Result::unwrap_err).collect())
+    let (answers, errors): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+    let found = answers.into_iter().filter_map(|answer| answer.expect("an answer").into_record()).collect();
+    (found, errors.into_iter().map(Result::unwrap_err).collect())
 }
 
 #[tokio::test]

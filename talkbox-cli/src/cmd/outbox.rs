@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use talkbox_core::local::{OutboxEntry, OutboxId, OutboxQuery, OutboxState, Store};
+use talkbox_core::{
+    SecretKey, Target,
+    local::{OutboxEntry, OutboxId, OutboxQuery, OutboxState, Store, WaitingDraft},
+};
 
 use crate::{
     exit::{Code, Failure, Outcome},
-    lookup,
+    lookup::{self, Queued},
     output::Table,
     sending,
     session::Session,
@@ -70,6 +73,21 @@ async fn list(session: &Session, all: bool) -> Outcome {
     let now = session.clock.now();
     let mut table = Table::new(["ID", "WHEN", "TO", "STATE", "STORED", "WHY NOT"]);
     let mut shown = 0;
+    for waiting in live.store.drafts().await? {
+        shown += 1;
+        if session.output.is_json() {
+            session.output.object(&sending::draft_object(&waiting))?;
+            continue;
+        }
+        table.row([
+            short(&waiting.new.id),
+            ago(waiting.created_at, now),
+            whom(&waiting),
+            sending::draft_state(&waiting).to_owned(),
+            "-".to_owned(),
+            one_line(waiting.reason.as_deref().unwrap_or("its mailbox has not been found yet"), 80),
+        ]);
+    }
     loop {
         let page = live.store.outbox(query.clone()).await?;
         for entry in page.items.iter().filter(|entry| all || is_on_its_way(entry)) {
@@ -106,6 +124,13 @@ async fn list(session: &Session, all: bool) -> Outcome {
     Ok(Code::Done)
 }
 
+fn whom(waiting: &WaitingDraft) -> String {
+    match waiting.new.to.target() {
+        Target::Code(code) => code.to_string(),
+        Target::Mailbox(mailbox) => short_key(&mailbox),
+    }
+}
+
 /// Whether there is still something to do or to know: nobody took it back, and not enough have it.
 fn is_on_its_way(entry: &OutboxEntry) -> bool {
     match entry.state {
@@ -128,6 +153,7 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
         return Err(Failure::input("nothing can be sent with `--offline`"));
     }
     let live = session.open(None).await?;
+    let keys = senders(session, live.talkbox.store()).await?;
     let budget = session.budget(if wait { WAIT } else { FLUSH });
     let end = tokio::time::Instant::now() + budget;
     let mut stored = 0;
@@ -136,10 +162,14 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
         for id in unsettled(live.talkbox.store()).await? {
             live.talkbox.store().retry(id).await?;
         }
+        for waiting in waiting(live.talkbox.store()).await? {
+            live.talkbox.store().postpone_draft(waiting.new.id, session.clock.now()).await?;
+        }
         let left = end.saturating_duration_since(tokio::time::Instant::now());
-        let drained = live.talkbox.drain(left.min(FLUSH)).await?;
+        let drained = live.talkbox.drain(&keys, left.min(FLUSH)).await?;
         stored += drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();
-        let left = unsettled(live.talkbox.store()).await?.len();
+        let store = live.talkbox.store();
+        let left = unsettled(store).await?.len() + waiting(store).await?.len();
         if left == 0 || !wait || tokio::time::Instant::now() + REST >= end {
             break left;
         }
@@ -166,9 +196,35 @@ async fn unsettled(store: &Store) -> Outcome<Vec<OutboxId>> {
     Ok(store.outbox(query).await?.items.iter().map(|entry| entry.id).collect())
 }
 
+/// Drafts whose mailboxes are still looked for.
+async fn waiting(store: &Store) -> Outcome<Vec<WaitingDraft>> {
+    let mut drafts = store.drafts().await?;
+    drafts.retain(|waiting| waiting.next_try.is_some());
+    Ok(drafts)
+}
+
+/// The keys of the mailboxes of this computer as whose owners drafts are to be sealed.
+async fn senders(session: &Session, store: &Store) -> Outcome<Vec<SecretKey>> {
+    let waiting = waiting(store).await?;
+    let mut keys = Vec::new();
+    for entry in session.keyring.list()? {
+        if waiting.iter().any(|waiting| waiting.new.sender == Some(entry.id)) {
+            keys.extend(session.keyring.unlock(Some(&entry))?.mailbox);
+        }
+    }
+    Ok(keys)
+}
+
 async fn cancel(session: &Session, id: &str) -> Outcome {
     let live = session.open_store().await?;
-    let entry = lookup::outbox(&live.store, id).await?;
+    let entry = match lookup::outbox(&live.store, id).await? {
+        Queued::Entry(entry) => entry,
+        Queued::Draft(waiting) => {
+            live.store.cancel_draft(waiting.new.id).await?;
+            live.close().await;
+            return draft_changed(session, &waiting, "cancelled");
+        }
+    };
     let had = entry.acks.len();
     let state = live.store.cancel(entry.id).await?;
     live.close().await;
@@ -187,7 +243,14 @@ async fn cancel(session: &Session, id: &str) -> Outcome {
 
 async fn retry(session: &Session, id: &str) -> Outcome {
     let live = session.open(None).await?;
-    let entry = lookup::outbox(live.talkbox.store(), id).await?;
+    let entry = match lookup::outbox(live.talkbox.store(), id).await? {
+        Queued::Entry(entry) => entry,
+        Queued::Draft(waiting) => {
+            live.talkbox.store().postpone_draft(waiting.new.id, session.clock.now()).await?;
+            session.finish(live).await;
+            return draft_changed(session, &waiting, "queued");
+        }
+    };
     let state = live.talkbox.store().retry(entry.id).await?;
     if state.is_final() {
         live.close().await;
@@ -198,6 +261,17 @@ async fn retry(session: &Session, id: &str) -> Outcome {
     }
     changed(session, &entry, "queued")?;
     session.finish(live).await;
+    Ok(Code::Done)
+}
+
+fn draft_changed(session: &Session, waiting: &WaitingDraft, state: &str) -> Outcome {
+    if session.output.is_json() {
+        let mut object = sending::draft_object(waiting);
+        object["state"] = state.into();
+        session.output.object(&object)?;
+    } else {
+        session.output.line(format_args!("{} {state}", short(&waiting.new.id)))?;
+    }
     Ok(Code::Done)
 }
 

@@ -9,7 +9,7 @@ use std::{collections::HashSet, io::Write, time::Duration};
 use talkbox_core::{
     MailboxId, MessageId, SecretKey, Timestamp,
     client::{Synced, Talkbox},
-    local::{Kinds, MessageQuery, Store, StoredMessage},
+    local::{Kinds, MessageQuery, Store, StoredMessage, Way},
 };
 
 use crate::{
@@ -45,8 +45,11 @@ pub(crate) struct Arguments {
     /// Only what is unread
     #[arg(long)]
     unread: bool,
-    /// Also control messages, and what this version cannot show
-    #[arg(long)]
+    /// What was sent from this mailbox instead
+    #[arg(long, conflicts_with_all = ["replies", "unread"])]
+    sent: bool,
+    /// Also what was sent, control messages, and what this version cannot show
+    #[arg(long, conflicts_with = "sent")]
     all: bool,
     /// At most so many of what is stored, the latest
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -167,6 +170,9 @@ impl Arguments {
         query.since = self.since.map(|seconds| now.minus(seconds));
         if self.all {
             query.kinds = Kinds::ALL;
+            query.way = Way::Both;
+        } else if self.sent {
+            query.way = Way::Sent;
         }
         query
     }
@@ -215,13 +221,15 @@ impl Arguments {
         printer: &mut Printer<'_>,
         synced: &Synced,
     ) -> Outcome<()> {
-        let kinds = self.query(printer.now).kinds;
+        let MessageQuery { kinds, way, .. } = self.query(printer.now);
         for batch in synced.new.chunks(PAGE as usize) {
             for owner in owners {
                 let mut messages = Vec::with_capacity(batch.len());
                 for id in batch {
                     let message = store.message(*owner, *id).await?;
-                    messages.extend(message.filter(|message| kinds.has(message.message.kind)));
+                    messages.extend(
+                        message.filter(|stored| kinds.has(stored.message.kind) && way.has(*owner, &stored.message)),
+                    );
                 }
                 printer.print(store, *owner, &messages).await?;
             }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use talkbox_core::Draft;
+use talkbox_core::{Draft, client::Replied};
 
 use crate::{
     exit::Outcome,
@@ -42,6 +42,8 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     draft.subject.clone_from(&arguments.subject);
     draft.mime.clone_from(&arguments.mime);
     draft.reply_to = Some(message.id);
-    let sent = live.talkbox.reply(&key, &message, draft, arguments.ways.min_acks).await?;
-    sending::settle(session, live, &sent, &arguments.ways, None).await
+    match live.talkbox.reply(&key, &message, draft, arguments.ways.min_acks).await? {
+        Replied::Sent(sent) => sending::settle(session, live, &sent, &arguments.ways, None).await,
+        Replied::Waits(id) => sending::waits(session, live, id, &arguments.ways).await,
+    }
 }

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use talkbox_core::{
-    Draft, MessageId, Shortcode,
+    Draft, ErrorKind, MessageId, SecretKey, Shortcode,
     address::{Address, Target},
-    client::{Resolved, SendRequest},
+    client::{LaterRequest, Resolved, SendRequest},
     local::Pin,
     shortcode::ParseError,
 };
@@ -27,7 +27,7 @@ const RESOLVE: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The message is on the disk before anything is sent. `stored k/n` says how many holders confirmed \
-                        that they keep it; a message that nobody could be reached for says `queued`, and goes out with \
+                        that they keep it; a message for which nobody could be reached says `queued`, and goes out with \
                         the next command, `talkbox watch` or `talkbox outbox flush`.\n\n\
                         Without `--from` or `--mailbox` it is sent under a throw-away key, to which the owner can reply."
 )]
@@ -75,6 +75,12 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     session.output.progress_done();
     let found = match found {
         Ok(found) => found,
+        Err(error) if waits(session, &error) => {
+            let later = LaterRequest::new(address.clone(), draft)
+                .from(live.key.as_ref().map(SecretKey::id))
+                .min_acks(arguments.ways.min_acks);
+            return sending::wait_for_mailbox(session, live, later, &arguments.ways).await;
+        }
         Err(error) => {
             let failure = unresolved(session, &address, error);
             live.close().await;
@@ -141,13 +147,15 @@ fn mistyped(error: ParseError) -> Failure {
     Failure::new(crate::exit::Code::BadInput, name, error).hint(hint).detail("possible", possible)
 }
 
+/// Whether it is only that nobody can be asked now: then the message is kept, as one is that is found and cannot be
+/// delivered.
+fn waits(session: &Session, error: &talkbox_core::Error) -> bool {
+    session.is_configured() && (session.is_offline() || error.kind() == ErrorKind::Unreachable)
+}
+
 fn unresolved(session: &Session, address: &Address, error: talkbox_core::Error) -> Failure {
-    use talkbox_core::ErrorKind;
     let kind = error.kind();
     let failure = Failure::from(error);
-    if session.is_offline() {
-        return failure.hint("without the network only mailboxes that were found before can be written to");
-    }
     if let Err(unconfigured) = session.require_network() {
         return unconfigured;
     }

@@ -141,7 +141,7 @@ impl Watch<'_> {
     async fn hand_out(&mut self, store: &Store, stored: &StoredMessage) -> Outcome<bool> {
         let message = &stored.message;
         // A copy of what was sent from here is nothing to wait for.
-        if MailboxId::from(message.from) == self.owner && message.to != self.owner {
+        if message.is_copy_of(self.owner) {
             return Ok(false);
         }
         if self.handed.len() >= MAX_HANDED {

@@ -93,9 +93,7 @@ impl Home {
     /// What the mailbox reads now, in the order of the alphabet: what was sent within one second has no other.
     pub(crate) fn bodies(&self) -> Vec<String> {
         let lines = self.lines(["read", "--keep-unread"]);
-        let mut bodies: Vec<_> = lines.iter().map(|line| line["body"].as_str().expect("a body").to_owned()).collect();
-        bodies.sort();
-        bodies
+        lines.iter().map(|line| line["body"].as_str().expect("a body").to_owned()).collect()
     }
 
     /// The secret of a mailbox that was made with `--plain-key`.

@@ -7,7 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Talkbox;
 use crate::{
-    Envelope, Error, ErrorKind, Locator, PutOptions, Receipt, Refusal, Result, Retry, SealOptions,
+    Envelope, Error, ErrorKind, Locator, PutOptions, Receipt, Refusal, Result, Retry, SealOptions, SecretKey,
+    Timestamp,
     envelope::MAX_BACKDATE,
     local::{Attempt, OutboxEntry, OutboxId},
     seal::{MIN_RETENTION, wrap},
@@ -34,13 +35,15 @@ pub struct Drained {
 
 impl Talkbox {
     /// Tries everything in the outbox that is due, each place by itself, within the budget: a place that hangs costs
-    /// the others nothing. Deletions that are due are tried, too.
+    /// the others nothing. Deletions that are due are tried, too. Before that, mailboxes are looked for to which drafts
+    /// wait: of throw-away keys, and of the mailboxes whose keys are given. Once a day the store is swept.
     ///
     /// # Errors
     /// `Storage`. What networks do is in the entries.
-    pub async fn drain(&self, budget: Duration) -> Result<Drained> {
+    pub async fn drain(&self, keys: &[SecretKey], budget: Duration) -> Result<Drained> {
         let end = Instant::now() + budget;
         let mut drained = Drained::default();
+        self.seal_drafts(keys, end).await?;
         while Instant::now() < end {
             let entries = self.0.store.claim(BATCH, lease(budget)).await?;
             if entries.is_empty() {
@@ -51,6 +54,7 @@ impl Talkbox {
             }
         }
         self.drain_deletions(end).await?;
+        self.0.store.sweep_daily().await?;
         Ok(drained)
     }
 
@@ -84,7 +88,11 @@ impl Talkbox {
         for entry in entries {
             let mut receipt = receipts.remove(&entry.id).unwrap_or_default();
             if let Some(remedy) = Remedy::of(&receipt.refused, &entry) {
-                receipt = self.wrap_again(&entry, receipt, remedy, end).await?;
+                match rewrap(&entry, remedy, self.0.clock.now()).await {
+                    Ok(fresh) => receipt = self.put_again(&entry, receipt, remedy, fresh, end).await?,
+                    // Then its refusals stand, and the other entries go on.
+                    Err(error) => tracing::warn!(%error, "a message cannot be wrapped again"),
+                }
             }
             let next_try = self.next_try(&entry, &receipt);
             self.0.store.settle(entry.id, Attempt::new(receipt, next_try)).await?;
@@ -148,20 +156,16 @@ impl Talkbox {
         (place, ids.into_iter().zip(answers).collect())
     }
 
-    /// A fresh wrap of the same message, for the holders that refused the first for its time or its work.
-    async fn wrap_again(
+    /// Puts a fresh wrap of the same message to the holders that refused the first for its time or its work.
+    async fn put_again(
         &self,
         entry: &OutboxEntry,
         mut receipt: Receipt,
         remedy: Remedy,
+        (envelope, wrap_key): (Envelope, SecretKey),
         end: Instant,
     ) -> Result<Receipt> {
-        let (seal, recipient, now) = (entry.seal.clone(), entry.recipient, self.0.clock.now());
-        let options = remedy.options(entry);
-        let wrapping = tokio::task::spawn_blocking(move || wrap(&seal, recipient, now, &options));
-        let wrapped =
-            wrapping.await.map_err(|error| Error::new(ErrorKind::Unexpected, "wrapping ended").source(error))?;
-        let (envelope, wrap_key) = wrapped?;
+        let now = self.0.clock.now();
         let (again, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut receipt.refused).into_iter().partition(|refusal| remedy.helps(refusal));
         receipt.refused = others;
@@ -190,7 +194,7 @@ impl Talkbox {
 
     /// When an entry is tried next: not at all once every place has answered for good, or enough have and the others
     /// had their time.
-    fn next_try(&self, entry: &OutboxEntry, receipt: &Receipt) -> Option<crate::Timestamp> {
+    fn next_try(&self, entry: &OutboxEntry, receipt: &Receipt) -> Option<Timestamp> {
         let now = self.0.clock.now();
         let open = receipt.refused.iter().any(|refusal| refusal.retry != Retry::No);
         let stored = entry.acks.len() + receipt.acks.len() >= entry.min_acks as usize;
@@ -198,11 +202,23 @@ impl Talkbox {
         if !open || topped_up {
             return None;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << entry.attempts.min(16)).min(LAST_PAUSE);
+        let pause = pause_after(entry.attempts);
         // The id spreads the entries of one outbox, so that they do not all come back in one second.
         let spread = u64::from(entry.envelope.id().as_bytes()[0]) * pause / 1024;
         Some(now.plus(pause + spread))
     }
+}
+
+/// A fresh wrap of the same message. Work can take minutes of computing: not on an async thread.
+async fn rewrap(entry: &OutboxEntry, remedy: Remedy, now: Timestamp) -> Result<(Envelope, SecretKey)> {
+    let (seal, recipient, options) = (entry.seal.clone(), entry.recipient, remedy.options(entry));
+    let wrapping = tokio::task::spawn_blocking(move || wrap(&seal, recipient, now, &options));
+    wrapping.await.map_err(|error| Error::new(ErrorKind::Unexpected, "wrapping ended").source(error))?
+}
+
+/// How long to wait after so many attempts, in seconds.
+pub(super) fn pause_after(attempts: u32) -> u64 {
+    FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LAST_PAUSE)
 }
 
 /// The places of an entry that neither have it nor will never take it.

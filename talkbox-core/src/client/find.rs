@@ -7,8 +7,8 @@ use super::{
     resolve::{Found, Known, resolve},
 };
 use crate::{
-    Address, Error, ErrorKind, Locator, MailboxId, MailboxRecord, ResolveOptions, Result, SealOptions, Shortcode,
-    Target, local::Pin, record::MAX_LOCATORS,
+    Address, Error, ErrorKind, Locator, MailboxId, MailboxRecord, ResolveOptions, Result, Retry, SealOptions,
+    Shortcode, Target, local::Pin, record::MAX_LOCATORS,
 };
 
 /// Where a mailbox is, and how far that is known.
@@ -114,21 +114,29 @@ impl Resolved {
 
 /// A key that published no record can still be written to, where it reads its direct messages or its hints say.
 fn without_record(target: &Target, hints: Vec<Locator>, found: Found) -> Result<Resolved> {
-    let places = if found.inbox_relays.is_empty() { hints } else { found.inbox_relays };
+    let places = if found.inbox_relays.is_empty() { hints } else { found.inbox_relays.clone() };
     match target {
         Target::Mailbox(id) if !places.is_empty() => {
             Ok(Resolved::at(*id, places.into_iter().take(MAX_LOCATORS).collect()))
         }
-        _ if found.answers == 0 && !found.errors.is_empty() => {
-            let cause = found.errors.into_iter().next().map(Box::new);
-            let error = Error::new(ErrorKind::Unreachable, "nobody could be asked where this mailbox is");
-            Err(match cause {
-                Some(cause) => error.source(cause),
-                None => error,
-            })
-        }
-        Target::Code(_) => Err(Error::new(ErrorKind::NotFound, "nobody that was asked knows this code")),
-        Target::Mailbox(_) => Err(Error::new(ErrorKind::NotFound, "nobody that was asked knows where this key reads")),
+        _ => Err(missing(target, found).op("resolve")),
     }
-    .map_err(|error| error.op("resolve"))
+}
+
+/// Nobody knows it, or nobody could be asked; to be tried again where not everybody was.
+fn missing(target: &Target, found: Found) -> Error {
+    let error = match (found.ended, target) {
+        (0, _) => Error::new(ErrorKind::Unreachable, "nobody could be asked where this mailbox is"),
+        (_, Target::Code(_)) => Error::new(ErrorKind::NotFound, "nobody that was asked knows this code"),
+        (_, Target::Mailbox(_)) => Error::new(ErrorKind::NotFound, "nobody that was asked knows where this key reads"),
+    };
+    let retry =
+        if found.in_time && found.ended > 0 && found.errors.is_empty() { Retry::No } else { Retry::After(None) };
+    let failed = found.errors.len();
+    let error = error.retry(retry);
+    match found.errors.into_iter().next() {
+        Some(cause) if found.ended > 0 => error.with("not asked", failed).source(Box::new(cause)),
+        Some(cause) => error.source(Box::new(cause)),
+        None => error,
+    }
 }

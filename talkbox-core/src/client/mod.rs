@@ -6,6 +6,7 @@
 mod announce;
 mod conversations;
 mod delete;
+mod drafts;
 mod drain;
 mod find;
 mod resolve;
@@ -16,7 +17,7 @@ mod watch;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -24,9 +25,10 @@ use self::routes::Routes;
 pub use self::{
     announce::Announced,
     delete::Deleted,
+    drafts::LaterRequest,
     drain::Drained,
     find::Resolved,
-    send::{SendRequest, Sent},
+    send::{Replied, SendRequest, Sent},
     sync::{Imported, Synced},
     watch::ClientEvent,
 };
@@ -68,13 +70,24 @@ struct Inner {
     /// Whom one is to holders that want to know any key before they take something; one for all of them, since a
     /// connection carries one identity.
     nobody: OnceLock<SecretKey>,
+    /// The time of the message that was written last, in milliseconds.
+    last_written: AtomicU64,
 }
 
 impl Talkbox {
     /// A client of opened backends and a store. `registry` opens what the records of others lead to.
     pub fn new(store: Store, opened: Opened, registry: Registry, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        let routes = Routes::new(&opened, registry, Arc::clone(&clock), settings.allow_private);
-        Self(Arc::new(Inner { store, opened, routes, clock, settings, nobody: OnceLock::new() }))
+        let Settings { min_acks, allow_private, .. } = settings;
+        let routes = Routes::new(&opened, registry, Arc::clone(&clock), min_acks, allow_private);
+        Self(Arc::new(Inner {
+            store,
+            opened,
+            routes,
+            clock,
+            settings,
+            nobody: OnceLock::new(),
+            last_written: AtomicU64::new(0),
+        }))
     }
 
     /// The local store.
@@ -89,7 +102,7 @@ impl Talkbox {
 
     /// The holders of one's own mailboxes, in order of preference.
     pub fn holders(&self) -> Vec<Locator> {
-        self.0.opened.mailboxes.iter().flat_map(|(_, mailbox)| mailbox.holders()).collect()
+        self.0.routes.holders()
     }
 
     /// Closes the backends, then the store.

@@ -13,8 +13,8 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Error, ErrorKind, Locator, MailboxId, MailboxRecord, PublicKey, RawRecord, ResolveOptions, Result, Shortcode,
-    Timestamp, Transport,
+    Error, ErrorKind, Locator, MailboxId, MailboxRecord, PublicKey, RawRecord, ResolveEvent, ResolveOptions, Result,
+    Shortcode, Timestamp, Transport,
     address::Target,
     event::{Event, kind},
 };
@@ -39,8 +39,10 @@ pub(super) struct Found {
     pub(super) rivals: Vec<PublicKey>,
     /// Sources that failed.
     pub(super) errors: Vec<Error>,
-    /// How many answers came, good or bad.
-    pub(super) answers: usize,
+    /// How many sources have given all that they have.
+    pub(super) ended: usize,
+    /// Whether all sources have answered or given up in time.
+    pub(super) in_time: bool,
 }
 
 /// What is known before the networks are asked.
@@ -69,14 +71,16 @@ pub(super) async fn resolve(
     let mut settled = end;
     loop {
         match timeout_at(settled, answers.next()).await {
-            Ok(Some(Ok(raw))) => {
+            Ok(Some(Ok(ResolveEvent::Record(raw)))) => {
                 if candidates.take(&raw) {
                     settled = settled.min(Instant::now() + SETTLE);
                 }
             }
+            Ok(Some(Ok(ResolveEvent::End { .. }))) => candidates.found.ended += 1,
             Ok(Some(Err(error))) => candidates.found.errors.push(error),
             // All sources have answered.
             Ok(None) => {
+                candidates.found.in_time = true;
                 candidates.check(end).await;
                 return candidates.finish();
             }
@@ -114,7 +118,6 @@ impl<'a> Candidates<'a> {
 
     /// Takes an answer over, if it is a candidate.
     fn take(&mut self, raw: &RawRecord) -> bool {
-        self.found.answers += 1;
         let Ok(event) = Event::parse(&raw.json) else { return false };
         if event.kind() == kind::INBOX_RELAYS {
             return self.take_inbox_relays(&event);

@@ -1,36 +1,54 @@
 //! Routes: from a locator to the opened mailbox that can reach it.
 //!
 //! Sending follows the recipient: the locators of a record may be of a network that is not one's own. Its backend is
-//! then opened without settings, once.
+//! then opened without settings, once, as a guest among one's own mailboxes.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use tokio::sync::Mutex;
 
 use crate::{
-    BackendConfig, Clock, Error, ErrorKind, Locator, Mailbox, OpenContext, Registry, Result, backend::Backend,
-    config::Opened, layers::Stack,
+    BackendConfig, Clock, Error, ErrorKind, Locator, Mailbox, OpenContext, Registry, Result,
+    backend::Backend,
+    config::Opened,
+    layers::Stack,
+    replicas::{Replica, Replicas},
 };
 
 pub(super) struct Routes {
-    own: Vec<Arc<dyn Mailbox>>,
+    replicas: RwLock<Replicas>,
     registry: Registry,
     clock: Arc<dyn Clock>,
     allow_private: bool,
-    /// By scheme. Bounded by the number of schemes that the registry knows.
-    foreign: Mutex<BTreeMap<String, Foreign>>,
-}
-
-/// A backend that was opened for what records of others lead to.
-struct Foreign {
-    backend: Backend,
-    mailbox: Arc<dyn Mailbox>,
+    /// What was opened for the places of others: at most one for each scheme that the registry knows.
+    guests: Mutex<Vec<Backend>>,
 }
 
 impl Routes {
-    pub(super) fn new(opened: &Opened, registry: Registry, clock: Arc<dyn Clock>, allow_private: bool) -> Self {
-        let own = opened.mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox)).collect();
-        Self { own, registry, clock, allow_private, foreign: Mutex::default() }
+    pub(super) fn new(
+        opened: &Opened,
+        registry: Registry,
+        clock: Arc<dyn Clock>,
+        min_acks: Option<u32>,
+        allow_private: bool,
+    ) -> Self {
+        let own = opened.mailboxes.iter().map(|(name, mailbox)| (name.clone(), Arc::clone(mailbox)));
+        let replicas = Replicas::new(own, min_acks.map(|acks| acks as usize));
+        Self { replicas: RwLock::new(replicas), registry, clock, allow_private, guests: Mutex::default() }
+    }
+
+    /// The holders of one's own mailboxes, each once, in order of preference.
+    pub(super) fn holders(&self) -> Vec<Locator> {
+        self.with_replicas(|replicas| replicas.holders().into_iter().map(|(_, holder)| holder).collect())
+    }
+
+    /// How many distinct holders have to confirm an envelope that goes to so many places, where nobody asked for a
+    /// number.
+    pub(super) fn min_acks(&self, places: usize) -> usize {
+        self.with_replicas(|replicas| replicas.min_acks(places))
     }
 
     /// The mailbox that reaches this holder: the one that is configured with it, else any that opens its scheme.
@@ -38,14 +56,13 @@ impl Routes {
     /// # Errors
     /// `Unsupported` where no backend that is known opens the scheme.
     pub(super) async fn to(&self, holder: &Locator) -> Result<Arc<dyn Mailbox>> {
-        let opens = |mailbox: &&Arc<dyn Mailbox>| mailbox.descriptor().schemes.contains(&holder.scheme());
-        let configured = self.own.iter().find(|mailbox| mailbox.holders().contains(holder));
-        if let Some(mailbox) = configured.or_else(|| self.own.iter().find(opens)) {
-            return Ok(Arc::clone(mailbox));
+        if let Some(mailbox) = self.opened(holder) {
+            return Ok(mailbox);
         }
-        let mut foreign = self.foreign.lock().await;
-        if let Some(Foreign { mailbox, .. }) = foreign.get(holder.scheme()) {
-            return Ok(Arc::clone(mailbox));
+        let mut guests = self.guests.lock().await;
+        // Somebody else may have opened it meanwhile.
+        if let Some(mailbox) = self.opened(holder) {
+            return Ok(mailbox);
         }
         let unsupported =
             || Error::new(ErrorKind::Unsupported, "no backend opens this kind of place").with("holder", holder);
@@ -55,20 +72,30 @@ impl Routes {
         context.allow_private = self.allow_private;
         let backend = (def.open)(BackendConfig::default(), context).await?;
         let mailbox = Stack::default().mailbox(backend.mailbox.clone().ok_or_else(unsupported)?);
-        foreign.insert(holder.scheme().to_owned(), Foreign { backend, mailbox: Arc::clone(&mailbox) });
+        guests.push(backend);
+        let mut replicas = self.replicas.write().unwrap_or_else(PoisonError::into_inner);
+        replicas.add_guest(def.name, Arc::clone(&mailbox));
         Ok(mailbox)
     }
 
     pub(super) async fn close(&self) {
-        let foreign = std::mem::take(&mut *self.foreign.lock().await);
-        for Foreign { backend, .. } in foreign.into_values() {
+        for backend in std::mem::take(&mut *self.guests.lock().await) {
             backend.close().await;
         }
+    }
+
+    fn opened(&self, holder: &Locator) -> Option<Arc<dyn Mailbox>> {
+        let mailbox = |replica: &Replica| Arc::clone(&replica.mailbox);
+        self.with_replicas(|replicas| replicas.for_locator(holder).map(mailbox))
+    }
+
+    fn with_replicas<T>(&self, with: impl FnOnce(&Replicas) -> T) -> T {
+        with(&self.replicas.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Routes").field("registry", &self.registry).finish_non_exhaustive()
+        f.debug_struct("Routes").field("replicas", &self.replicas).finish_non_exhaustive()
     }
 }

@@ -1,9 +1,11 @@
 //! Sending: sealed, committed to the outbox, and then the outbox's business.
 
-use super::{Talkbox, find::Resolved};
+use std::sync::atomic::Ordering;
+
+use super::{LaterRequest, Talkbox, drafts::nobody_knows, find::Resolved};
 use crate::{
     Address, Draft, EnvelopeId, Error, ErrorKind, Locator, MailboxId, Message, MessageId, Result, SealOptions, Sealed,
-    SecretKey, Target,
+    SecretKey,
     local::{NewOutbox, OutboxId},
     seal::{seal, seal_copy},
 };
@@ -20,12 +22,14 @@ pub struct SendRequest {
     pub from: Option<SecretKey>,
     /// How many distinct holders make it count as stored.
     pub min_acks: Option<u32>,
+    /// When it was written, in milliseconds since 1970, where that was before now.
+    pub(super) written: Option<u64>,
 }
 
 impl SendRequest {
     /// To somebody, as nobody.
     pub const fn new(to: Resolved, draft: Draft) -> Self {
-        Self { to, draft, from: None, min_acks: None }
+        Self { to, draft, from: None, min_acks: None, written: None }
     }
 
     /// As the owner of a mailbox.
@@ -56,6 +60,15 @@ pub struct Sent {
     pub min_acks: u32,
 }
 
+/// How far an answer got.
+#[derive(Clone, Debug)]
+pub enum Replied {
+    /// It is sealed, and in the outbox.
+    Sent(Sent),
+    /// It waits under this id until the mailbox of whom it is for can be looked for.
+    Waits(OutboxId),
+}
+
 impl Talkbox {
     /// Seals a message and puts it into the outbox. It is on the disk when this returns, and is sent by the next
     /// [`drain`](Self::drain).
@@ -64,13 +77,22 @@ impl Talkbox {
     /// As [`seal()`](crate::seal()); `InvalidInput` where the recipient has no place, or more acks are asked for than
     /// it has; `Refused` where the recipient asks for more work than this program does; `Storage`.
     pub async fn send(&self, request: SendRequest) -> Result<Sent> {
-        let SendRequest { to, draft, from, min_acks } = request;
+        let (sent, entries) = self.sealed(request, OutboxId::generate()?).await?;
+        self.0.store.enqueue_all(entries).await?;
+        Ok(sent)
+    }
+
+    /// Seals a message, and the sender's own copy of it, into entries of the outbox.
+    pub(super) async fn sealed(&self, request: SendRequest, outbox: OutboxId) -> Result<(Sent, Vec<NewOutbox>)> {
+        let SendRequest { to, draft, from, min_acks, written } = request;
         let min_acks = self.min_acks(min_acks, &to.locators)?;
         let sender = match &from {
             Some(key) => key.clone(),
             None => self.0.store.conversation_key(to.mailbox).await?,
         };
-        let sealed = self.seal(&draft, &sender, to.mailbox, to.seal_options()).await?;
+        let written = Some(written.unwrap_or_else(|| self.written_now()));
+        let options = SealOptions { written, ..to.seal_options() };
+        let sealed = self.seal(&draft, &sender, to.mailbox, options).await?;
         if let Some(record) = &to.record
             && sealed.envelope.json().len() > record.fields().max_bytes as usize
         {
@@ -78,35 +100,46 @@ impl Talkbox {
                 .with("bytes", sealed.envelope.json().len())
                 .with("limit", record.fields().max_bytes));
         }
-        let mut entries = vec![entry(&sealed, to.mailbox, to.locators, min_acks, None)?];
-        let outbox = entries[0].id;
+        let mut entries = vec![entry(outbox, &sealed, to.mailbox, to.locators, min_acks, None)];
         if let (Some(key), own) = (&from, self.holders())
             && !own.is_empty()
         {
-            let copy = seal_copy(&draft, &sealed.message, key, to.mailbox, &SealOptions::default())?;
-            entries.push(entry(&copy, key.id(), own, 1, Some(outbox))?);
+            let copy =
+                seal_copy(&draft, &sealed.message, key, to.mailbox, self.0.clock.now(), &SealOptions::default())?;
+            entries.push(entry(OutboxId::generate()?, &copy, key.id(), own, 1, Some(outbox)));
         }
-        self.0.store.enqueue_all(entries).await?;
-        Ok(Sent { message: sealed.message.id, envelope: sealed.envelope.id(), outbox, min_acks })
+        Ok((Sent { message: sealed.message.id, envelope: sealed.envelope.id(), outbox, min_acks }, entries))
     }
 
-    /// Answers a message, where its sender reads: at the sender's own mailbox, or where that key has none, here.
+    /// Answers a message, where its sender reads: at the sender's own mailbox, or where that key has none, here. Where
+    /// not everybody that could know the sender's mailbox can be asked, the answer waits until they can.
     ///
     /// # Errors
-    /// As [`send`](Self::send) and [`resolve`](Self::resolve).
-    pub async fn reply(&self, key: &SecretKey, to: &Message, draft: Draft, min_acks: Option<u32>) -> Result<Sent> {
+    /// As [`send`](Self::send), [`send_later`](Self::send_later) and [`resolve`](Self::resolve).
+    pub async fn reply(&self, key: &SecretKey, to: &Message, draft: Draft, min_acks: Option<u32>) -> Result<Replied> {
         let sender = MailboxId::from(to.from);
+        let draft = Draft { reply_to: Some(to.id), ..draft };
         let resolved = match self.resolve(&Address::from(sender), super::REFRESH).await {
             Ok(resolved) => resolved,
             // A throw-away key: its owner polls the holders of the mailbox that it wrote to.
+            Err(error) if nobody_knows(&error) => Resolved::at(sender, self.holders()),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreachable) => {
-                Resolved::at(sender, self.holders())
+                let mut later = LaterRequest::new(Address::from(sender), draft).from(Some(key.id())).min_acks(min_acks);
+                later.otherwise = self.holders();
+                return self.send_later(later).await.map(Replied::Waits);
             }
             Err(error) => return Err(error),
         };
-        debug_assert!(matches!(Address::from(sender).target(), Target::Mailbox(_)), "a key, not a code");
-        let draft = Draft { reply_to: Some(to.id), ..draft };
-        self.send(SendRequest::new(resolved, draft).from(Some(key.clone())).min_acks(min_acks)).await
+        let request = SendRequest::new(resolved, draft).from(Some(key.clone())).min_acks(min_acks);
+        self.send(request).await.map(Replied::Sent)
+    }
+
+    /// The time for a message that is written now: two of one millisecond stay in order.
+    pub(super) fn written_now(&self) -> u64 {
+        let now = self.0.clock.millis();
+        let next = |last: u64| now.max(last.saturating_add(1));
+        let last = self.0.last_written.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        last.map_or(now, next)
     }
 
     /// Work can take minutes of computing: not on an async thread.
@@ -131,20 +164,24 @@ impl Talkbox {
                     .with("places", places))
             }
             Some(asked) => Ok(asked),
-            None => Ok(self.0.settings.min_acks.unwrap_or(2).clamp(1, places)),
+            None => {
+                let acks = self.0.routes.min_acks(locators.len());
+                Ok(u32::try_from(acks).unwrap_or(u32::MAX).clamp(1, places))
+            }
         }
     }
 }
 
 fn entry(
+    id: OutboxId,
     sealed: &Sealed,
     recipient: MailboxId,
     locators: Vec<Locator>,
     min_acks: u32,
     copy_of: Option<OutboxId>,
-) -> Result<NewOutbox> {
-    Ok(NewOutbox {
-        id: OutboxId::generate()?,
+) -> NewOutbox {
+    NewOutbox {
+        id,
         recipient,
         message: sealed.message.clone(),
         envelope: sealed.envelope.clone(),
@@ -153,5 +190,5 @@ fn entry(
         locators,
         min_acks,
         copy_of,
-    })
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     Authorizer, Cursor, Envelope, EnvelopeId, Error, ErrorKind, ListOptions, Locator, Mailbox, Message, MessageId,
     Opener, RawEnvelope, ReconcileOptions, Result, SecretKey,
     local::{Ingest, Ingested, Opened, Rejected, StoredMessage},
+    watcher::Fetch,
 };
 
 /// Pages of one holder in one sync: a holder that never comes to an end costs so many and no more.
@@ -116,14 +117,15 @@ impl Talkbox {
         let ours = self.0.store.known_set(owner).await?;
         let options = ReconcileOptions::default().auth(Some(Arc::clone(&source.auth)));
         let difference = reconciler.difference(owner, &ours, options).await?;
-        for ids in difference.theirs.chunks(ListOptions::MAX_IDS) {
-            let options = ListOptions::default().auth(Some(Arc::clone(&source.auth))).ids(ids.iter().copied());
-            let page = source.mailbox.list(owner, &source.holder, options).await?;
-            // A relay that gates reads answers some queries with nothing: that is no success.
-            if page.items.is_empty() {
-                return Err(unsupported("the holder does not give what it says it has"));
-            }
-            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, page.items, None).await?));
+        let (mailbox, holder) = (Arc::clone(&source.mailbox), source.holder.clone());
+        let mut fetch = Fetch::new(mailbox, holder, owner, Some(Arc::clone(&source.auth)), difference.theirs);
+        let theirs = fetch.left();
+        while let Some(raw) = fetch.next().await? {
+            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, raw, None).await?));
+        }
+        // A relay that gates reads answers some queries with nothing: that is no success.
+        if fetch.arrived() < theirs {
+            return Err(unsupported("the holder does not give what it says it has"));
         }
         Ok(())
     }

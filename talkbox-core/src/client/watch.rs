@@ -52,9 +52,10 @@ impl Talkbox {
             .boxed()
     }
 
-    async fn keep_draining(self) {
+    async fn keep_draining(self, key: SecretKey) {
+        let keys = [key];
         loop {
-            if let Err(error) = self.drain(DRAIN_FOR).await {
+            if let Err(error) = self.drain(&keys, DRAIN_FOR).await {
                 tracing::warn!(%error, "the outbox cannot be drained");
             }
             tokio::time::sleep(DRAIN_EVERY).await;
@@ -84,7 +85,7 @@ impl Watching {
         let known = Arc::new(StoreKnows(client.store().clone()));
         let watcher = Watcher::start(key.id(), &mailboxes, &transports, known, options);
         let mut draining = JoinSet::new();
-        draining.spawn(client.clone().keep_draining());
+        draining.spawn(client.clone().keep_draining(key.clone()));
         let opener = Arc::new(Opener::new(key));
         Ok(Self { client, opener, watcher, waiting: VecDeque::new(), _draining: draining })
     }

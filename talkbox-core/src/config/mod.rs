@@ -63,7 +63,7 @@ const MOST_ACKS: u64 = 64;
 /// The settings that are in force.
 pub struct Config {
     backend: String,
-    mailbox: String,
+    mailbox: Option<String>,
     min_acks: Option<usize>,
     retention: u32,
     allow_private: bool,
@@ -78,7 +78,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             backend: "nostr".to_owned(),
-            mailbox: "default".to_owned(),
+            mailbox: None,
             min_acks: None,
             retention: 90,
             allow_private: false,
@@ -142,7 +142,7 @@ impl Config {
         match name {
             "backend" => self.backend = text(),
             "mailbox" if text().is_empty() => return Err(invalid("`mailbox` names a mailbox", &setting.origin)),
-            "mailbox" => self.mailbox = text(),
+            "mailbox" => self.mailbox = Some(text()),
             // 0 would call stored what nobody stores.
             "min_acks" => self.min_acks = Some(usize::try_from(number(1, MOST_ACKS)?).unwrap_or(usize::MAX)),
             // Days: the bounds are those of formats.md, §§3 and 6.
@@ -217,7 +217,7 @@ impl Config {
         let settled = self.settled(registry)?;
         let top = [
             ("backend", Value::from(settled.backend())),
-            ("mailbox", Value::from(self.mailbox.as_str())),
+            ("mailbox", self.mailbox.as_deref().map_or(Value::Null, Value::from)),
             ("min_acks", self.min_acks.map_or(Value::Null, Value::from)),
             ("retention", Value::from(self.retention)),
             ("allow_private", Value::from(self.allow_private)),
@@ -241,9 +241,9 @@ impl Config {
         &self.backend
     }
 
-    /// The mailbox that a command means where it names none.
-    pub fn mailbox(&self) -> &str {
-        &self.mailbox
+    /// The mailbox that a command means where it names none; the first one where that was not set.
+    pub fn mailbox(&self) -> Option<&str> {
+        self.mailbox.as_deref()
     }
 
     /// How many distinct holders have to confirm an envelope before it counts as stored, where that was set.

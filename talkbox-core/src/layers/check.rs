@@ -19,7 +19,7 @@ use crate::{
     },
     receipt::{Deletion, Holding, Receipt},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 /// Most ids of one audit: eight times what the wire takes at once, so that a caller may leave the batching to the
@@ -172,7 +172,7 @@ impl Transport for CheckedTransport {
         self.inner.publish(record, options).await.map_err(|error| error.op("publish"))
     }
 
-    fn resolve(&self, target: &Target, mut options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, mut options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         // An address may carry hints for several networks: each transport takes its own.
         let schemes = self.inner.descriptor().schemes;
         options.hints.retain(|hint| schemes.contains(&hint.scheme()));

@@ -20,7 +20,7 @@ use crate::{
     },
     receipt::{Deletion, Holding, Receipt},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Transport for CountedTransport {
         Ok(receipt)
     }
 
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         self.count_stream(Operation::Resolve, self.inner.resolve(target, options))
     }
 

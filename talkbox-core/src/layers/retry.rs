@@ -23,7 +23,7 @@ use crate::{
     },
     receipt::{Deletion, Holding, Receipt},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Transport for RetriedTransport {
     }
 
     /// A stream cannot be tried again half-way: its sources fail one by one, and who resolves asks again.
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         self.inner.resolve(target, options)
     }
 

@@ -23,7 +23,7 @@ use crate::{
     },
     receipt::{Deletion, Holding, Receipt},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 /// How long calls may take. Backends have shorter time-outs inside, holder by holder, which say more; these are what
@@ -167,7 +167,7 @@ impl Transport for TimedTransport {
     }
 
     /// When the time runs out, the stream says so and ends; what came before stands.
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         let (allowed, deadline) = (self.timeouts.resolve, Instant::now() + self.timeouts.resolve);
         let answers = self.inner.resolve(target, options);
         stream::unfold(Some(answers), move |answers| async move {

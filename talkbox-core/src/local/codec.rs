@@ -17,6 +17,7 @@ const REPLY_TO: u8 = 4;
 const MIME: u8 = 8;
 const ANSWER_AT: u8 = 16;
 const STATUS: u8 = 32;
+const MILLIS: u8 = 64;
 
 /// The number of a kind, as in the event.
 pub(super) const fn kind_number(kind: MessageKind) -> u16 {
@@ -46,16 +47,20 @@ pub(super) fn encode(message: &Message) -> Zeroizing<Vec<u8>> {
         (STATUS, message.status.as_deref()),
     ];
     let present = || texts.iter().filter_map(|(flag, text)| text.map(|text| (*flag, text)));
-    let length = FIXED + 36 + present().map(|(_, text)| text.len() + 4).sum::<usize>() + message.body.len();
+    let length = FIXED + 38 + present().map(|(_, text)| text.len() + 4).sum::<usize>() + message.body.len();
     // In one piece: growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length));
     let reply = if message.reply_to.is_some() { REPLY_TO } else { 0 };
+    let millis = if message.millis.is_some() { MILLIS } else { 0 };
     bytes.push(VERSION);
-    bytes.push(present().fold(reply, |flags, (flag, _)| flags | flag));
+    bytes.push(present().fold(reply | millis, |flags, (flag, _)| flags | flag));
     bytes.extend_from_slice(&kind_number(message.kind).to_le_bytes());
     bytes.extend_from_slice(&message.sent_at.secs().to_le_bytes());
     bytes.extend_from_slice(message.from.as_bytes());
     bytes.extend_from_slice(message.to.as_bytes());
+    if let Some(millis) = message.millis {
+        bytes.extend_from_slice(&millis.to_le_bytes());
+    }
     if let Some(id) = &message.reply_to {
         bytes.extend_from_slice(id.as_bytes());
     }
@@ -79,6 +84,7 @@ pub(super) fn decode(id: MessageId, envelope: EnvelopeId, bytes: &[u8]) -> Optio
     let from = PublicKey::from_bytes(take(&mut rest)?);
     let to = MailboxId::from_bytes(take(&mut rest)?);
     let has = |flag| flags & flag != 0;
+    let millis = if has(MILLIS) { Some(u16::from_le_bytes(take(&mut rest)?)) } else { None };
     let reply_to = if has(REPLY_TO) { Some(MessageId::from_bytes(take(&mut rest)?)) } else { None };
     let mut optional = |flag| if has(flag) { text(&mut rest).map(Some) } else { Some(None) };
     let (uid, subject, mime) = (optional(UID)?, optional(SUBJECT)?, optional(MIME)?);
@@ -92,6 +98,7 @@ pub(super) fn decode(id: MessageId, envelope: EnvelopeId, bytes: &[u8]) -> Optio
         from,
         to,
         sent_at,
+        millis,
         uid,
         subject,
         reply_to,
@@ -124,9 +131,9 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         let id = || any::<[u8; 32]>();
         let text = || option::of(".{0,20}");
-        let fields = (any::<u16>(), id(), id(), any::<u64>(), option::of(id()));
+        let fields = (any::<u16>(), id(), id(), any::<u64>(), option::of(any::<u16>()), option::of(id()));
         let texts = (text(), text(), text(), text(), text(), ".{0,300}");
-        (fields, texts).prop_map(|((number, from, to, sent_at, reply_to), texts)| {
+        (fields, texts).prop_map(|((number, from, to, sent_at, millis, reply_to), texts)| {
             let (uid, subject, mime, answer_at, status, body) = texts;
             Message {
                 id: MessageId::from_bytes([1; 32]),
@@ -135,6 +142,7 @@ mod tests {
                 from: PublicKey::from_bytes(from),
                 to: MailboxId::from_bytes(to),
                 sent_at: Timestamp(sent_at),
+                millis,
                 uid,
                 subject,
                 reply_to: reply_to.map(MessageId::from_bytes),

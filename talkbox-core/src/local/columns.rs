@@ -10,6 +10,11 @@ pub(super) fn time_in(time: Timestamp) -> i64 {
     i64::try_from(time.secs()).unwrap_or(i64::MAX)
 }
 
+/// A time in milliseconds as SQLite stores it.
+pub(super) fn millis_in(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
 /// A time as it was stored.
 pub(super) fn time_out(time: i64) -> Timestamp {
     Timestamp(u64::try_from(time).unwrap_or(0))

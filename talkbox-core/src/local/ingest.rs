@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::{
     Access, Store, codec,
-    columns::{holder_in, owner_in, time_in},
+    columns::{holder_in, millis_in, owner_in, time_in},
     deletions::TOMBSTONE,
     fault::Sql,
     holdings,
@@ -243,25 +243,29 @@ impl<'a> Mailbox<'a> {
             return Ok(None);
         }
         let sealed = rest.seal("messages", &row_id(self.id, &message), &codec::encode(&message))?;
+        let sent = message.is_copy_of(self.id);
+        let read_at = sent.then_some(*now);
         let mut insert = db.prepare_cached(
-            "INSERT INTO messages (owner, id, envelope, sort_time, first_seen, kind, work, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO messages (owner, id, envelope, sort_time, first_seen, kind, work, sealed, sent, read_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
         insert.execute(params![
             self.owner,
             message.id.as_bytes(),
             envelope.id().as_bytes(),
-            time_in(message.sort_time(*now)),
+            millis_in(message.sort_millis(*now)),
             time_in(*now),
             codec::kind_number(message.kind),
             work,
             sealed,
+            sent,
+            read_at.map(time_in),
         ])?;
         Ok(Some(StoredMessage {
             requests: work < self.work_floor,
             work: envelope.work(),
             first_seen: *now,
-            read_at: None,
+            read_at,
             message,
         }))
     }

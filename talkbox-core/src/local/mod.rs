@@ -16,6 +16,7 @@ mod connection;
 mod conversations;
 mod cursors;
 mod deletions;
+mod drafts;
 mod fault;
 mod holdings;
 mod ingest;
@@ -39,10 +40,13 @@ use self::{connection::Place, fault::Sql, readers::Readers, rest::Rest, writer::
 pub use self::{
     conversations::Conversation,
     deletions::{Deleted, PendingDeletion},
+    drafts::{NewDraft, WaitingDraft},
     holdings::HeldBy,
     ingest::{Ingest, Ingested, Opened, Rejected},
     known::EnvelopePage,
-    messages::{Damaged, Kinds, Lookup, MessageCounts, MessageKey, MessagePage, MessageQuery, Order, StoredMessage},
+    messages::{
+        Damaged, Kinds, Lookup, MessageCounts, MessageKey, MessagePage, MessageQuery, Order, StoredMessage, Way,
+    },
     outbox::{Attempt, NewOutbox, OutboxEntry, OutboxId, OutboxKey, OutboxPage, OutboxQuery, OutboxState},
     records::Pin,
     rest::StoreKey,

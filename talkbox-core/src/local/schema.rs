@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 const APPLICATION_ID: i64 = 0x5442_4f58;
 
 /// Step *n* leads from version *n* to version *n* + 1. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema_1.sql")];
+const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// The row that tells the right store key from a wrong one.
 const CHECK: (&str, &[u8]) = ("check", b"talkbox store");
@@ -31,12 +31,15 @@ pub(super) fn prepare(db: &mut Connection, rest: &Rest) -> Sql<()> {
 /// # Errors
 /// `Storage` for a database of something else or of a newer version.
 pub(super) fn refuse_foreign(db: &Connection) -> Sql<()> {
-    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    // All of one moment: another process may be making the store right now.
+    let moment = db.unchecked_transaction()?;
+    let application: i64 = moment.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: i64 = moment.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let version = version(&moment)?;
+    drop(moment);
     if application != APPLICATION_ID && tables > 0 {
         return Err(Error::new(ErrorKind::Storage, "the file is a database of something else").into());
     }
-    let version = version(db)?;
     if version > STEPS.len() {
         return Err(Error::new(ErrorKind::Storage, "the store was written by a newer version of Talkbox")
             .with("schema", version)
@@ -117,6 +120,25 @@ mod tests {
         assert!(prepare(&mut db, &rest()).is_err());
         let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).expect("reads");
         assert_eq!((tables, version(&db).expect("reads")), (1, 0));
+    }
+
+    #[test]
+    fn a_store_of_the_first_version_is_brought_to_the_newest() {
+        let mut db = Connection::open_in_memory().expect("opens");
+        let rest = rest();
+        db.execute_batch(STEPS[0]).expect("as version 1 was made");
+        let sealed = rest.seal("secrets", CHECK.0.as_bytes(), CHECK.1).expect("seals");
+        db.execute("INSERT INTO secrets (name, sealed) VALUES (?1, ?2)", (CHECK.0, sealed)).expect("inserts");
+        db.execute_batch(
+            "PRAGMA user_version = 1; PRAGMA application_id = 0x54424f58;
+             INSERT INTO mailboxes (owner, mailbox) VALUES (1, x'01');
+             INSERT INTO messages (owner, id, envelope, sort_time, first_seen, kind, work, sealed)
+             VALUES (1, x'02', x'03', 1790000000, 1790000000, 14, 0, x'04');",
+        )
+        .expect("fills");
+        prepare(&mut db, &rest).expect("migrates");
+        let time: i64 = db.query_row("SELECT sort_time FROM messages", [], |row| row.get(0)).expect("reads");
+        assert_eq!((version(&db).expect("reads"), time), (STEPS.len(), 1_790_000_000_000));
     }
 
     #[test]

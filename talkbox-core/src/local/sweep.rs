@@ -21,6 +21,10 @@ const FAILED_CANDIDATE: u64 = 90 * 86_400;
 /// fetched and rejected again, so that a flood costs time and not the disk.
 const MAX_REJECTED: i64 = 100_000;
 
+/// The setting that says when all of it was swept last.
+const SWEPT_AT: &str = "swept_at";
+const DAY: u64 = 86_400;
+
 /// What was swept out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -66,6 +70,22 @@ impl Store {
             }
         }
         Ok(swept)
+    }
+
+    /// [`sweep`](Self::sweep), where the last one was a day ago or more; `None` where it was not.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub async fn sweep_daily(&self) -> Result<Option<Swept>> {
+        let now = self.0.shared.clock.now();
+        let last = self.setting(SWEPT_AT).await?.and_then(|last| String::from_utf8(last).ok()?.parse().ok());
+        // A time to come is of a clock that was set back.
+        if last.is_some_and(|last: u64| (last..last.saturating_add(DAY)).contains(&now.secs())) {
+            return Ok(None);
+        }
+        // Said before it is done, so that of several processes one does it.
+        self.set_setting(SWEPT_AT, Some(now.to_string().as_bytes())).await?;
+        self.sweep().await.map(Some)
     }
 
     /// Reads everything of a mailbox once and says what has rotted; SQLite itself would not notice.

@@ -13,7 +13,7 @@ use crate::{
     locator::Locator,
     receipt::{Ack, Level, Receipt, Refusal},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 /// Most records that one holder gives for one target: so many may claim a code that is not theirs.
@@ -32,7 +32,7 @@ impl MemoryTransport {
         self.0.network.lock(holder)?.publish(record, self.0.network.now())
     }
 
-    fn resolve_at(&self, target: &Target, holder: &Locator) -> Vec<Result<RawRecord>> {
+    fn resolve_at(&self, target: &Target, holder: &Locator) -> Vec<Result<ResolveEvent>> {
         let state = match self.0.check_open().and_then(|()| self.0.network.lock(holder)) {
             Ok(state) => state,
             Err(error) => return vec![Err(error.op("resolve"))],
@@ -42,7 +42,9 @@ impl MemoryTransport {
             Target::Mailbox(mailbox) => record.mailbox() == *mailbox,
         };
         let raw = |record: &MailboxRecord| RawRecord { json: record.event().to_json(), source: holder.clone() };
-        state.records().filter(wanted).take(MAX_ANSWERS).map(|record| Ok(raw(record))).collect()
+        let records = state.records().filter(wanted).take(MAX_ANSWERS);
+        let records = records.map(|record| ResolveEvent::Record(raw(record)));
+        records.chain([ResolveEvent::End { source: holder.clone() }]).map(Ok).collect()
     }
 }
 
@@ -64,7 +66,7 @@ impl Transport for MemoryTransport {
         receipt.settle().map_err(|error| error.op("publish"))
     }
 
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         let own =
             |hint: &&Locator| self.0.descriptor.schemes.contains(&hint.scheme()) && !self.0.holders.contains(hint);
         let sources = self.0.holders.iter().chain(options.hints.iter().filter(own));

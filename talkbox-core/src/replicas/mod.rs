@@ -103,11 +103,9 @@ impl Replicas {
         Self { members, guests: Vec::new(), min_acks }
     }
 
-    /// With a mailbox that was opened only to reach the places of other people's mailboxes.
-    #[must_use]
-    pub fn with_guest(mut self, name: impl Into<String>, mailbox: Arc<dyn Mailbox>) -> Self {
+    /// Adds a mailbox that was opened only to reach the places of other people's mailboxes.
+    pub fn add_guest(&mut self, name: impl Into<String>, mailbox: Arc<dyn Mailbox>) {
         self.guests.push(Replica { name: name.into(), mailbox });
-        self
     }
 
     /// The members.
@@ -134,11 +132,6 @@ impl Replicas {
         let opens = |one: &&Replica| one.mailbox.descriptor().schemes.contains(&locator.scheme());
         let all = || self.members.iter().chain(&self.guests).filter(opens);
         all().find(|one| one.mailbox.holders().contains(locator)).or_else(|| all().next())
-    }
-
-    /// The schemes of places that nobody here opens: backends to be opened as guests.
-    pub fn unopened<'a>(&self, locators: &'a [Locator]) -> BTreeSet<&'a str> {
-        locators.iter().filter(|locator| self.for_locator(locator).is_none()).map(Locator::scheme).collect()
     }
 
     /// Puts envelopes to all holders of all members, or to those of [`PutOptions::at`] through whoever opens them. One

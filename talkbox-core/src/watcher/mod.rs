@@ -9,6 +9,7 @@
 //! before has been taken: a holder that sends rubbish under an id cannot hide what another one sends under it.
 
 mod feed;
+mod fetch;
 mod hints;
 mod holder;
 mod reconcile;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, Stream};
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub(crate) use self::fetch::Fetch;
 pub use self::reconcile::{Reconciled, reconcile_holder};
 use self::{feed::Feed, holder::HolderTask, signals::HolderState};
 use crate::{

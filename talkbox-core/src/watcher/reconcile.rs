@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::StreamExt;
 
+use super::fetch::Fetch;
 use crate::{
     EnvelopeId, ErrorKind, MailboxId, Result,
     auth::Authorizer,
@@ -13,9 +14,6 @@ use crate::{
     mailbox::{Cursor, ListOptions, Mailbox, ReconcileOptions},
     replicas::pages,
 };
-
-/// Most fetches in a row from which nothing arrives: a holder may name what has just expired, but not for ever.
-const MAX_VAIN: usize = 8;
 
 /// What came of reconciling with one holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,32 +57,14 @@ pub async fn reconcile_holder<F: Future<Output = bool> + Send>(
     let Some(difference) = difference else {
         return list_from_start(mailbox, holder, owner, ours, auth, sink).await;
     };
-    let theirs: BTreeSet<EnvelopeId> = difference.theirs.into_iter().collect();
-    let mut found = Reconciled { theirs: theirs.len(), ours: difference.ours, ..Reconciled::default() };
-    let ids: Vec<EnvelopeId> = theirs.into_iter().collect();
-    let mut vain = 0;
-    for chunk in ids.chunks(ListOptions::MAX_IDS) {
-        let mut missing: BTreeSet<EnvelopeId> = chunk.iter().copied().collect();
-        // A page may be shorter than what was asked for: the rest is asked for again, for as long as something comes.
-        while !missing.is_empty() {
-            let options = ListOptions::default().auth(auth.clone()).ids(missing.iter().copied());
-            let page = mailbox.list(owner, holder, options).await?;
-            let raw: Vec<RawEnvelope> = page.items.into_iter().filter(|raw| missing.remove(&raw.id())).collect();
-            let (came, more) = (raw.len(), page.more);
-            found.arrived += came;
-            if came > 0 && !sink(raw, None).await {
-                return Ok(None);
-            }
-            vain = if came == 0 { vain + 1 } else { 0 };
-            if came == 0 || !more {
-                break;
-            }
-        }
-        if vain >= MAX_VAIN {
-            break;
+    let mut fetch = Fetch::new(Arc::clone(mailbox), holder.clone(), owner, auth, difference.theirs);
+    let theirs = fetch.left();
+    while let Some(raw) = fetch.next().await? {
+        if !sink(raw, None).await {
+            return Ok(None);
         }
     }
-    Ok(Some(found))
+    Ok(Some(Reconciled { theirs, arrived: fetch.arrived(), ours: difference.ours, listed: false }))
 }
 
 async fn list_from_start<F: Future<Output = bool> + Send>(

@@ -11,8 +11,8 @@ use talkbox_core::{
     AuditOptions, Backend, Capabilities, Clock, DeleteOptions, DeleteRequest, Deletion, DeletionState, Descriptor,
     Difference, Envelope, EnvelopeId, Error, ErrorKind, Hint, Holding, HoldingState, ListOptions, Locator, Mailbox,
     MailboxId, MailboxRecord, NotifyOptions, Page, PublishOptions, PutOptions, RawEnvelope, RawRecord, Receipt,
-    Reconcile, ReconcileOptions, ResolveOptions, Result, SubscribeOptions, Target, Timestamp, Transport, WatchEvent,
-    WatchOptions, async_trait,
+    Reconcile, ReconcileOptions, ResolveEvent, ResolveOptions, Result, SubscribeOptions, Target, Timestamp, Transport,
+    WatchEvent, WatchOptions, async_trait,
     testkit::{CaseResult, Harness, MemoryHarness, Role, case_list},
 };
 
@@ -97,6 +97,7 @@ const FINDS: &[(Mutant, &str)] = &[
     (StaysOpen, "closing_ends_a_watch"),
     (ForgetsRecords, "a_record_is_found_by_mailbox"),
     (ForgetsRecords, "a_record_is_found_by_code"),
+    (ForgetsRecords, "an_unknown_target_is_an_empty_answer"),
     (ForgetsRecords, "an_impostor_does_not_win"),
     (ForgetsRecords, "forged_records_do_not_pass"),
     (ResolvesTheOldest, "a_newer_record_wins"),
@@ -385,14 +386,15 @@ impl Transport for WrongTransport {
         self.inner.publish(record, options).await
     }
 
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         match self.mutant {
             ForgetsRecords => stream::empty().boxed(),
             ResolvesForEver => stream::pending().boxed(),
             ResolvesTheOldest => {
                 let oldest = self.shared.records.lock().expect("no panic").first().cloned();
                 let source: Locator = "memory:a".parse().expect("a locator");
-                let raw = oldest.map(|record| Ok(RawRecord { json: record.event().to_json(), source }));
+                let raw =
+                    oldest.map(|record| Ok(ResolveEvent::Record(RawRecord { json: record.event().to_json(), source })));
                 stream::iter(raw).boxed()
             }
             _ => self.inner.resolve(target, options),

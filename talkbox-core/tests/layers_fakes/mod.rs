@@ -19,7 +19,7 @@ use futures_util::{
 use talkbox_core::{
     Ack, AuditOptions, Capabilities, DeleteOptions, DeleteRequest, Deletion, Descriptor, Envelope, EnvelopeId, Error,
     ErrorKind, Hint, Holding, Level, ListOptions, Locator, Mailbox, MailboxId, MailboxRecord, NotifyOptions, Page,
-    PublishOptions, PutOptions, RawRecord, Receipt, Reconcile, ReconcileOptions, ResolveOptions, Result, SecretKey,
+    PublishOptions, PutOptions, Receipt, Reconcile, ReconcileOptions, ResolveEvent, ResolveOptions, Result, SecretKey,
     SubscribeOptions, Target, Timestamp, Transport, WatchEvent, WatchOptions, async_trait,
     event::{Event, kind},
     mailbox::Difference,
@@ -82,7 +82,7 @@ pub struct Fake {
     pub publish: Script<Result<Receipt>>,
     pub reconcile: Arc<Script<Result<Difference>>>,
     pub reconciles: bool,
-    pub records: Mutex<Vec<Step<Result<RawRecord>>>>,
+    pub records: Mutex<Vec<Step<Result<ResolveEvent>>>>,
     pub events: Mutex<Vec<Result<WatchEvent>>>,
 }
 
@@ -218,7 +218,7 @@ impl Transport for Fake {
         play(&self.publish).await.unwrap_or_else(|| Ok(acked(&self.holders)))
     }
 
-    fn resolve(&self, _target: &Target, _options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, _target: &Target, _options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         let steps: Vec<_> = self.records.lock().expect("not poisoned").drain(..).collect();
         stream::iter(steps)
             .then(async |step| match step {

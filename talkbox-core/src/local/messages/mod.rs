@@ -6,7 +6,7 @@ mod query;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use self::page::page;
-pub use self::query::{Kinds, MessageKey, MessagePage, MessageQuery, Order};
+pub use self::query::{Kinds, MessageKey, MessagePage, MessageQuery, Order, Way};
 use super::{
     Access, Store, codec,
     columns::{owner_in, owner_of, time_in, time_out},
@@ -158,14 +158,14 @@ impl Store {
         .await
     }
 
-    /// How many messages there are.
+    /// How many messages there are; the owner's own copies do not count.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn count(&self, owner: MailboxId) -> Result<MessageCounts> {
         self.read("count the messages", move |access| {
             let Some(owner) = owner_of(access.db, owner)? else { return Ok(MessageCounts::default()) };
-            let mut total = access.db.prepare_cached("SELECT count(*) FROM messages WHERE owner = ?1")?;
+            let mut total = access.db.prepare_cached("SELECT count(*) FROM messages WHERE owner = ?1 AND NOT sent")?;
             let mut unread = access.db.prepare_cached(
                 "SELECT count(*), count(*) FILTER (WHERE work < work_floor)
                  FROM messages JOIN mailboxes USING (owner) WHERE owner = ?1 AND read_at IS NULL AND kind <> 1789",

@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::{COLUMNS, Damaged, MessageKey, MessagePage, MessageQuery, Order, read};
 use crate::{
     MailboxId, MessageId,
-    local::{Access, columns::time_in, fault::Sql},
+    local::{Access, columns::millis_in, fault::Sql},
 };
 
 /// Messages of one page by default: a screen of them, at a cost of about a millisecond.
@@ -21,7 +21,7 @@ pub(super) fn page(access: &Access<'_>, owner: MailboxId, number: i64, query: &M
     let to_open = if query.from.is_some() { MAX_OPENED } else { limit };
     let mut reading = Reading { access, owner, number, query, limit, to_open, page: MessagePage::default() };
     // In two parts, since SQLite does not use an index for `(sort_time, seq) < (?, ?)` beyond the time: with many
-    // messages of one second, every page would pass over all before it.
+    // messages of one time, every page would pass over all before it.
     if let Some(after) = query.after {
         reading.part(Part::SameTime, after)?;
         reading.part(Part::Beyond, after)?;
@@ -38,9 +38,9 @@ pub(super) fn page(access: &Access<'_>, owner: MailboxId, number: i64, query: &M
 /// What comes after a place.
 #[derive(Clone, Copy)]
 enum Part {
-    /// The rest of its second.
+    /// The rest of its time.
     SameTime,
-    /// The other seconds.
+    /// The other times.
     Beyond,
 }
 
@@ -68,12 +68,13 @@ impl Reading<'_> {
             self.number,
             after.time,
             after.seq,
-            query.since.map_or(i64::MIN, time_in),
+            query.since.map_or(i64::MIN, |since| millis_in(since.secs().saturating_mul(1000))),
             self.to_open,
             query.kinds.text,
             query.kinds.control,
             query.kinds.unsupported,
             query.requests,
+            query.way.sent(),
         ])?;
         while let Some(row) = rows.next()? {
             self.to_open -= 1;
@@ -102,7 +103,7 @@ fn sql(query: &MessageQuery, part: Part) -> String {
     };
     let place = match part {
         Part::SameTime => format!("sort_time = ?2 AND seq {comparison} ?3"),
-        // The first page has no place before it; so it has to take the last second, too.
+        // The first page has no place before it; so it has to take the last time, too.
         Part::Beyond if query.after.is_none() => format!("sort_time {comparison}= ?2 AND ?3 NOT NULL"),
         Part::Beyond => format!("sort_time {comparison} ?2 AND ?3 NOT NULL"),
     };
@@ -112,6 +113,7 @@ fn sql(query: &MessageQuery, part: Part) -> String {
          WHERE owner = ?1 AND {place} AND sort_time >= ?4 {unread}
              AND CASE kind WHEN 14 THEN ?6 WHEN 1789 THEN ?7 ELSE ?8 END
              AND (?9 IS NULL OR (work < work_floor) = ?9)
+             AND (?10 IS NULL OR sent = ?10)
          ORDER BY sort_time {direction}, seq {direction} LIMIT ?5"
     )
 }

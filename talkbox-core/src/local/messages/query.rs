@@ -1,7 +1,7 @@
 //! What to read of a mailbox, and in which order.
 
 use super::{Damaged, StoredMessage};
-use crate::{MessageId, MessageKind, PublicKey, Timestamp};
+use crate::{MailboxId, Message, MessageId, MessageKind, PublicKey, Timestamp};
 
 /// Which messages, from where, and how many.
 #[non_exhaustive]
@@ -23,6 +23,8 @@ pub struct MessageQuery {
     pub kinds: Kinds,
     /// Only those below the work floor, or only the others; both by default.
     pub requests: Option<bool>,
+    /// Which way they went.
+    pub way: Way,
 }
 
 impl MessageQuery {
@@ -78,6 +80,13 @@ impl MessageQuery {
         self
     }
 
+    /// Those that went this way.
+    #[must_use]
+    pub const fn way(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
     /// Only those below the work floor, or only the others.
     #[must_use]
     pub const fn requests(mut self, requests: Option<bool>) -> Self {
@@ -86,7 +95,36 @@ impl MessageQuery {
     }
 }
 
-/// In which order: by [`sort_time`](StoredMessage::sort_time), then by arrival.
+/// Which way a message went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// To the mailbox: its mail.
+    #[default]
+    Received,
+    /// From the mailbox: the owner's own copies.
+    Sent,
+    /// Either.
+    Both,
+}
+
+impl Way {
+    /// Whether a message of this mailbox went this way.
+    pub fn has(self, owner: MailboxId, message: &Message) -> bool {
+        self.sent().is_none_or(|sent| sent == message.is_copy_of(owner))
+    }
+
+    /// The column `sent` that it asks for.
+    pub(super) const fn sent(self) -> Option<bool> {
+        match self {
+            Self::Received => Some(false),
+            Self::Sent => Some(true),
+            Self::Both => None,
+        }
+    }
+}
+
+/// In which order: by [`sort_time`](StoredMessage::sort_time), within a second by the sender's millisecond, then by
+/// arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// The newest first.

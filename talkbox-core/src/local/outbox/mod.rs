@@ -72,11 +72,8 @@ impl Store {
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and `InvalidInput` for more than 256.
     pub async fn enqueue_all(&self, new: Vec<NewOutbox>) -> Result<()> {
-        if new.len() > MAX_PAGE as usize {
-            return Err(Error::new(ErrorKind::InvalidInput, "too many at once").with("given", new.len()).op("enqueue"));
-        }
-        new.iter().try_for_each(check).map_err(|error| error.op("enqueue"))?;
-        self.write("enqueue", move |access| new.iter().try_for_each(|new| insert(access, new))).await
+        NewOutbox::check_all(&new)?;
+        self.write("enqueue", move |access| NewOutbox::insert_all(access, &new)).await
     }
 
     /// Entries, the newest first.
@@ -100,7 +97,7 @@ impl Store {
         .await
     }
 
-    /// The entry whose id, or whose message's id, begins with these hexadecimal digits, at least four of them.
+    /// The entry or draft whose id, or whose message's id, begins with these hexadecimal digits, at least four of them.
     ///
     /// # Errors
     /// `InvalidInput` for fewer digits, or for others; `Storage`.
@@ -111,7 +108,8 @@ impl Store {
         let (own_low, own_high) = own.unwrap_or_default();
         self.read("find the entry", move |access| {
             let mut select = access.db.prepare_cached(
-                "SELECT id FROM outbox WHERE id BETWEEN ?1 AND ?2 OR message BETWEEN ?3 AND ?4 ORDER BY seq LIMIT ?5",
+                "SELECT id FROM outbox WHERE id BETWEEN ?1 AND ?2 OR message BETWEEN ?3 AND ?4
+                 UNION ALL SELECT id FROM drafts WHERE id BETWEEN ?1 AND ?2 LIMIT ?5",
             )?;
             let found = select.query_map(params![own_low, own_high, low, high, MAX_CANDIDATES], |row| row.get(0))?;
             let found: Vec<_> = found.map(|id| Ok(OutboxId::from_bytes(id?))).collect::<Sql<_>>()?;
@@ -120,18 +118,35 @@ impl Store {
         .await
     }
 
-    /// When the next entry is due; `None` where nothing waits. A lease that runs out makes its entry due.
+    /// When the next entry is due, or the next draft of a throw-away key; `None` where nothing waits. A lease that runs
+    /// out makes its entry due.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn next_due(&self) -> Result<Option<Timestamp>> {
         self.read("next due", |access| {
             let mut select = access.db.prepare_cached(
-                "SELECT min(max(next_try, coalesce(lease, 0))) FROM outbox WHERE state = 0 AND next_try IS NOT NULL",
+                "SELECT min(due) FROM (
+                     SELECT min(max(next_try, coalesce(lease, 0))) AS due FROM outbox
+                     WHERE state = 0 AND next_try IS NOT NULL
+                     UNION ALL SELECT min(next_try) FROM drafts WHERE next_try IS NOT NULL AND sender IS NULL)",
             )?;
             Ok(select.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(time_out))
         })
         .await
+    }
+}
+
+impl NewOutbox {
+    pub(super) fn check_all(all: &[Self]) -> Result<()> {
+        if all.len() > MAX_PAGE as usize {
+            return Err(Error::new(ErrorKind::InvalidInput, "too many at once").with("given", all.len()).op("enqueue"));
+        }
+        all.iter().try_for_each(check).map_err(|error| error.op("enqueue"))
+    }
+
+    pub(super) fn insert_all(access: &Access<'_>, all: &[Self]) -> Sql<()> {
+        all.iter().try_for_each(|new| insert(access, new))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         outcome::{ensure, skip},
         scene::{SOON, auth, now, scene, soon},
     },
-    transport::{NotifyOptions, PublishOptions, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 /// The transport half, or the end of the case.
@@ -81,15 +81,16 @@ pub async fn an_impostor_does_not_win(harness: &dyn Harness) -> Outcome {
     Ok(Verdict::Pass)
 }
 
-/// What nobody published is an empty answer that ends.
+/// What nobody published is an answer that ends, and says that it was one.
 pub async fn an_unknown_target_is_an_empty_answer(harness: &dyn Harness) -> Outcome {
     let sender = transport!(harness, Role::Sender);
     let nobody = SecretKey::generate()?.id();
     for target in [Target::Mailbox(nobody), Target::Code(Shortcode::of(&nobody))] {
         let answers = sender.resolve(&target, ResolveOptions::default()).collect::<Vec<_>>();
-        for answer in soon("an answer about nobody to end", answers).await? {
-            ensure!(answer.is_err(), "somebody has a record of nobody");
-        }
+        let answers = soon("an answer about nobody to end", answers).await?;
+        let is_record = |answer: &crate::Result<ResolveEvent>| matches!(answer, Ok(ResolveEvent::Record(_)));
+        ensure!(!answers.iter().any(is_record), "somebody has a record of nobody");
+        ensure!(answers.iter().any(Result::is_ok), "no source says that it has nothing");
     }
     Ok(Verdict::Pass)
 }
@@ -169,6 +170,7 @@ async fn chosen(transport: &dyn Transport, target: &Target) -> Result<Option<Mai
     let answers = transport.resolve(target, ResolveOptions::default()).collect::<Vec<_>>();
     let mut best: Option<MailboxRecord> = None;
     for answer in soon("an answer to end", answers).await?.into_iter().flatten() {
+        let ResolveEvent::Record(answer) = answer else { continue };
         let Ok(record) = MailboxRecord::parse(&answer.json) else { continue };
         let ours = match target {
             Target::Mailbox(mailbox) => record.mailbox() == *mailbox,

@@ -15,7 +15,7 @@ use crate::{
     locator::Locator,
     receipt::{Receipt, Refusal},
     record::MailboxRecord,
-    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveOptions, SubscribeOptions, Transport},
+    transport::{NotifyOptions, PublishOptions, RawRecord, ResolveEvent, ResolveOptions, SubscribeOptions, Transport},
 };
 
 #[derive(Debug)]
@@ -49,29 +49,30 @@ impl Transport for FaultyTransport {
         receipt.settle()
     }
 
-    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<RawRecord>> {
+    fn resolve(&self, target: &Target, options: ResolveOptions) -> BoxStream<'static, Result<ResolveEvent>> {
         let mut told = VecDeque::new();
         for holder in &self.holders {
             let records = self.faults.fault(holder).lies.into_iter();
             let records =
                 records.filter_map(|lie| lies::records(lie, target, self.faults.clock().now()).ok()).flatten();
-            told.extend(records.map(|json| Ok(RawRecord { json, source: holder.clone() })));
+            told.extend(records.map(|json| Ok(ResolveEvent::Record(RawRecord { json, source: holder.clone() }))));
         }
         let faults = self.faults.clone();
         let answers = self.inner.resolve(target, options).then(move |answer| {
             let faults = faults.clone();
             async move {
-                let record = match answer {
-                    Ok(record) => record,
-                    Err(error) => return vec![Err(error)],
+                let (ResolveEvent::Record(RawRecord { source, .. }) | ResolveEvent::End { source }) = match &answer {
+                    Ok(event) => event,
+                    Err(_) => return vec![answer],
                 };
-                if let Err(error) = faults.at(&record.source, async { Ok(()) }).await {
+                if let Err(error) = faults.at(source, async { Ok(()) }).await {
                     return vec![Err(error)];
                 }
+                let Ok(ResolveEvent::Record(record)) = answer else { return vec![answer] };
                 let Fault { drop, duplicate, .. } = faults.fault(&record.source);
                 let times = usize::from(!faults.happens(&record.source, drop));
                 let times = times + usize::from(faults.happens(&record.source, duplicate));
-                vec![record; times].into_iter().map(Ok).collect()
+                vec![ResolveEvent::Record(record); times].into_iter().map(Ok).collect()
             }
         });
         stream::iter(told).chain(answers.flat_map(stream::iter)).boxed()

@@ -1,0 +1,58 @@
+//! Two holders in memory, that can be made to fail, and clients of them.
+
+use std::{sync::Arc, time::Duration};
+
+use talkbox_core::{
+    Backend, Clock, ManualClock, Registry, SecretKey, Timestamp,
+    client::{Settings, Talkbox},
+    config::Opened,
+    local::{MessageQuery, Store, StoreKey},
+    memory::{self, MemoryNetwork},
+    testkit::{Fault, Faults as _, FaultyHolders},
+};
+
+pub(crate) const NOW: Timestamp = Timestamp(1_790_000_000);
+pub(crate) const BUDGET: Duration = Duration::from_secs(20);
+/// How long a client waits for a holder that does not answer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
+    pub(crate) network: MemoryNetwork,
+    faults: FaultyHolders,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = ManualClock::new(NOW);
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let network = MemoryNetwork::of(&["a", "b"], Arc::clone(&shared)).expect("a network");
+        Self { clock, network, faults: FaultyHolders::new(7, PATIENCE, shared) }
+    }
+
+    /// From now on so many of the holders do not answer, and the others do.
+    pub(crate) fn hang(&self, count: usize) {
+        for (at, holder) in self.network.holders().iter().enumerate() {
+            self.faults.set(holder, if at < count { Fault::hangs() } else { Fault::default() });
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Talkbox {
+        self.client_of(self.faults.wrap(self.network.open("memory"))).await
+    }
+
+    pub(crate) async fn client_of(&self, backend: Backend) -> Talkbox {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let store =
+            Store::in_memory(StoreKey::generate().expect("randomness"), Arc::clone(&clock)).await.expect("a store");
+        let mut opened = Opened::default();
+        opened.mailboxes.extend(backend.mailbox.map(|mailbox| ("memory".to_owned(), mailbox)));
+        opened.transports.extend(backend.transport.map(|transport| ("memory".to_owned(), transport)));
+        Talkbox::new(store, opened, Registry::new().with(memory::backend()), clock, Settings::default())
+    }
+}
+
+pub(crate) async fn bodies(client: &Talkbox, key: &SecretKey) -> Vec<String> {
+    let page = client.store().messages(key.id(), MessageQuery::default()).await.expect("reads");
+    page.items.into_iter().map(|stored| stored.message.body).collect()
+}
