@@ -78,18 +78,19 @@ impl Asker {
         }
     }
 
-    /// Opens a subscription that goes on.
+    /// Opens a subscription that goes on, to what answers any of these questions.
     ///
     /// # Errors
     /// Where the relay cannot be reached.
-    pub(crate) async fn subscribe(&self, filter: &Filter, budget: Budget) -> Result<(Arc<Connection>, Subscription)> {
+    pub(crate) async fn subscribe(&self, about: &[Filter], budget: Budget) -> Result<(Arc<Connection>, Subscription)> {
         loop {
             let lease = self.connect().await?;
             // A relay that refuses this key says so when it is asked.
             let _ = self.introduce(&lease.connection).await;
-            let json = filter.to_json();
+            let filters: Vec<_> = about.iter().map(Filter::to_json).collect();
             let until = Instant::now() + self.network.timeout;
-            let opened = lease.connection.subscribe(budget, until, |id| wire::req(id, &json), wire::close).await;
+            let hello = |id| wire::req(id, &filters.join(","));
+            let opened = lease.connection.subscribe(budget, until, hello, wire::close).await;
             match opened {
                 Ok(subscription) => return Ok((lease.connection, subscription)),
                 Err(lost) if lease.is_fresh => return Err(lost.to_error().with("relay", &self.relay.url)),

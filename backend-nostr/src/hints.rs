@@ -99,7 +99,7 @@ impl Source {
             let since = self.asker.network.clock.now().minus(LOOK_BACK);
             let question = Filter { since: Some(since), limit: Some(WAITING), ..self.about.clone() };
             let budget = Budget { waiting: WAITING + 8, events: usize::MAX, bytes: usize::MAX, notices: false };
-            self.open = Some(self.asker.subscribe(&question, budget).await?);
+            self.open = Some(self.asker.subscribe(&[question], budget).await?);
             return Ok(None);
         };
         match subscription.next().await {

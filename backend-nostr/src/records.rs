@@ -115,8 +115,9 @@ impl Source {
             let question = self.walk.question(&self.about, PAGE);
             let events = question.limit.unwrap_or(PAGE);
             let budget = Budget { waiting: events + 8, events, bytes: events * 2 * MAX_ENVELOPE_BYTES, notices: false };
-            let (_, subscription) =
-                timeout_at(until, self.asker.subscribe(&question, budget)).await.map_err(|_| slow())??;
+            let (_, subscription) = timeout_at(until, self.asker.subscribe(std::slice::from_ref(&question), budget))
+                .await
+                .map_err(|_| slow())??;
             self.page = Some(Page { subscription, question, answers: 0, fresh: Vec::new() });
             return Ok(());
         };

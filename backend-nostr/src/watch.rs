@@ -2,6 +2,11 @@
 //!
 //! There is no task behind it: whoever reads the stream drives it, and dropping it ends everything. A reader that is
 //! slower than a relay loses the subscription, not an envelope: it is told `Lagged`, and what was missed is sent again.
+//!
+//! A subscription has two filters. The first asks for what may have come lately, by its date. The second asks for
+//! nothing by date and only for what comes from now on: what somebody puts back after weeks is as new as the rest. It
+//! cannot ask for none of what is stored, since to `limit: 0` some relays send everything and others no end at all, so
+//! that it asks for one.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -163,9 +168,10 @@ impl Watch {
     }
 
     async fn resubscribe(&mut self, is_introduced: bool) -> Result<()> {
-        let filter = Filter { since: Some(self.from), limit: Some(PAGE), ..self.about.clone() };
+        let recent = Filter { since: Some(self.from), limit: Some(PAGE), ..self.about.clone() };
+        let live = Filter { limit: Some(1), ..self.about.clone() };
         let budget = Budget { waiting: WAITING, events: usize::MAX, bytes: usize::MAX, notices: false };
-        let (connection, subscription) = self.asker.subscribe(&filter, budget).await?;
+        let (connection, subscription) = self.asker.subscribe(&[recent, live], budget).await?;
         let until = Instant::now() + self.asker.network.timeout * PATIENCE;
         self.open = Some(Open { connection, subscription, backlog: Some(Vec::new()), is_introduced, until });
         Ok(())
@@ -193,10 +199,11 @@ impl Watch {
     }
 
     fn take(&mut self, event: &Sent, backlog: Option<&mut Vec<(Timestamp, EventId)>>) {
-        if !self.about.matches(&event.head) || event.head.created_at < self.from {
+        if !self.about.matches(&event.head) {
             return;
         }
-        if let Some(backlog) = backlog {
+        // What is older came by the second filter, and says nothing of how far down the page reaches.
+        if let Some(backlog) = backlog.filter(|_| event.head.created_at >= self.from) {
             backlog.push((event.head.created_at, event.head.id));
         }
         if event.head.is_expired(self.asker.network.clock.now()) {

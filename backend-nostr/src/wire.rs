@@ -149,9 +149,9 @@ fn spliced(head: &str, json: &str) -> String {
     text
 }
 
-/// `["REQ", id, filter]`.
-pub(crate) fn req(sub: SubId, filter: &str) -> String {
-    format!("[\"REQ\",\"{sub}\",{filter}]")
+/// `["REQ", id, filter…]`: one filter, or several with commas between them.
+pub(crate) fn req(sub: SubId, filters: &str) -> String {
+    format!("[\"REQ\",\"{sub}\",{filters}]")
 }
 
 /// `["CLOSE", id]`.

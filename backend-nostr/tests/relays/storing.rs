@@ -6,8 +6,8 @@ use crate::support::{
 };
 use futures_util::StreamExt as _;
 use talkbox_core::{
-    AuditOptions, Cursor, DeleteOptions, DeleteRequest, DeletionState, ErrorKind, HoldingState, Level, ListOptions,
-    ManualClock, PutOptions, Timestamp, WatchEvent, WatchOptions,
+    AuditOptions, Cursor, DeleteOptions, DeleteRequest, DeletionState, Draft, ErrorKind, HoldingState, Level,
+    ListOptions, ManualClock, PutOptions, SealOptions, Timestamp, WatchEvent, WatchOptions,
 };
 
 #[tokio::test]
@@ -283,6 +283,37 @@ async fn a_watch_brings_the_backlog_then_what_is_new_and_survives_the_connection
     assert!(soon(watch.next()).await.is_none_or(|event| event.is_err()));
     let closed = mailbox(&backend).put(&new, PutOptions::default()).await.remove(0).expect_err("closed");
     assert_eq!(closed.kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_is_put_back_after_weeks() {
+    let relay = Relay::honest().await;
+    let backend = open(&[&relay.url]).await;
+    let owner = key();
+    let dated = |days: u64| {
+        let then = NOW.minus(days * 86_400);
+        let sealed = talkbox_core::seal(&Draft::text("long ago"), &key(), owner.id(), then, &SealOptions::default());
+        sealed.expect("seals").envelope
+    };
+    // What is old is not part of what a watch begins with, but for one at most.
+    let stored: Vec<_> = (20..25).map(dated).collect();
+    stored.iter().for_each(|envelope| relay.plant(envelope.json()));
+    let mut watch = mailbox(&backend).watch(owner.id(), WatchOptions::default()).expect("can watch");
+    let mut backlog = Vec::new();
+    loop {
+        match soon(watch.next()).await.expect("goes on").expect("no trouble") {
+            WatchEvent::Envelope { raw, .. } => backlog.push(raw.id()),
+            WatchEvent::Live { .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(backlog.len() <= 1, "all {} that are old come again with each watch", backlog.len());
+    let repaired = dated(30);
+    mailbox(&backend).put(std::slice::from_ref(&repaired), PutOptions::default()).await.remove(0).expect("stored");
+    let WatchEvent::Envelope { raw, .. } = soon(watch.next()).await.expect("goes on").expect("no trouble") else {
+        panic!("not an envelope");
+    };
+    assert_eq!(raw.id(), repaired.id());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One connection to the scripted relay.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
 };
@@ -24,7 +25,8 @@ struct Session {
     state: Arc<State>,
     challenge: String,
     identities: Vec<String>,
-    subscriptions: HashMap<String, Value>,
+    /// The filters of each.
+    subscriptions: HashMap<String, Vec<Value>>,
     engines: HashMap<String, Engine>,
     is_poisoned: bool,
 }
@@ -86,7 +88,7 @@ impl Session {
         let sub = message[1].as_str().unwrap_or_default().to_owned();
         match label.as_str() {
             "EVENT" => self.event(&message[1]).await,
-            "REQ" => self.question(&sub, &message[2]).await,
+            "REQ" => self.question(&sub, &message.as_array().expect("a list")[2..]).await,
             "CLOSE" => {
                 self.subscriptions.remove(&sub);
                 Ok(())
@@ -155,7 +157,7 @@ impl Session {
         let concerned: Vec<_> = self
             .subscriptions
             .iter()
-            .filter(|(_, filter)| matches(filter, event))
+            .filter(|(_, filters)| filters.iter().any(|filter| matches(filter, event)))
             .map(|(sub, _)| sub.clone())
             .collect();
         for sub in concerned {
@@ -170,9 +172,9 @@ impl Session {
         !gated || self.identities.iter().any(concerns)
     }
 
-    async fn question(&mut self, sub: &str, filter: &Value) -> Result<(), End> {
+    async fn question(&mut self, sub: &str, filters: &[Value]) -> Result<(), End> {
         let script = self.script();
-        if !self.may_read(filter) {
+        if !filters.iter().all(|filter| self.may_read(filter)) {
             if self.identities.is_empty() {
                 self.ask_who().await?;
             }
@@ -181,15 +183,9 @@ impl Session {
                 _ => self.say(&json!(["CLOSED", sub, "auth-required: whose are they?"])).await,
             };
         }
-        self.subscriptions.insert(sub.to_owned(), filter.clone());
-        let mut found: Vec<Value> = {
-            let events = self.state.events.lock().expect("not poisoned");
-            events.iter().filter(|event| matches(filter, event)).cloned().collect()
-        };
-        found.sort_by_key(|event| std::cmp::Reverse(event["created_at"].as_u64()));
-        let all = found.len();
-        let limit = filter["limit"].as_u64().map_or(usize::MAX, |limit| limit as usize);
-        let limit = limit.min(script.cap.unwrap_or(usize::MAX));
+        self.subscriptions.insert(sub.to_owned(), filters.to_vec());
+        let is_bounded = !matches!(script.reads, Reads::Disorder);
+        let (mut found, is_all) = self.stored(filters, script.cap, is_bounded);
         match &script.reads {
             Reads::Never => return Ok(()),
             Reads::Closed(words) => return self.say(&json!(["CLOSED", sub, words])).await,
@@ -213,9 +209,7 @@ impl Session {
             Reads::Disorder => found.reverse(),
             Reads::Honest | Reads::CloseAfter(_) | Reads::NeverEose => {}
         }
-        let is_bounded = !matches!(script.reads, Reads::Disorder | Reads::Invent(_));
-        let number = if is_bounded { limit.min(found.len()) } else { found.len() };
-        for (at, event) in found[..number].iter().enumerate() {
+        for (at, event) in found.iter().enumerate() {
             if matches!(script.reads, Reads::CloseAfter(number) if at == number) {
                 return Err(End);
             }
@@ -224,16 +218,34 @@ impl Session {
         match script.reads {
             Reads::NeverEose => Ok(()),
             Reads::CloseAfter(_) => Err(End),
-            _ if script.says_finish => {
-                self.say(&json!(["EOSE", sub, if number < all { "more" } else { "finish" }])).await
-            }
+            _ if script.says_finish => self.say(&json!(["EOSE", sub, if is_all { "finish" } else { "more" }])).await,
             _ => self.say(&json!(["EOSE", sub])).await,
         }
     }
 
+    /// What is stored for any of these filters, each event once, newest first; and whether that is all of it.
+    fn stored(&self, filters: &[Value], cap: Option<usize>, is_bounded: bool) -> (Vec<Value>, bool) {
+        let events = self.state.events.lock().expect("not poisoned");
+        let (mut found, mut is_all) = (Vec::<Value>::new(), true);
+        for filter in filters {
+            let mut matching: Vec<&Value> = events.iter().filter(|event| matches(filter, event)).collect();
+            matching.sort_by_key(|event| Reverse(event["created_at"].as_u64()));
+            let limit = filter["limit"].as_u64().map_or(usize::MAX, |limit| limit as usize);
+            let limit = if is_bounded { limit.min(cap.unwrap_or(usize::MAX)) } else { usize::MAX };
+            is_all &= matching.len() <= limit;
+            for event in matching.into_iter().take(limit) {
+                if !found.contains(event) {
+                    found.push(event.clone());
+                }
+            }
+        }
+        found.sort_by_key(|event| Reverse(event["created_at"].as_u64()));
+        (found, is_all)
+    }
+
     /// Well-formed events for whoever is asked about, one after the other, until the client goes.
     async fn flood(&mut self, sub: &str) -> Result<(), End> {
-        let filter = self.subscriptions[sub].clone();
+        let filter = self.subscriptions[sub][0].clone();
         for number in 0_u64.. {
             let id = format!("{number:064x}");
             let event = json!({
