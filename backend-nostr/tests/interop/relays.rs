@@ -1,7 +1,6 @@
-//! Relays by other people: the same calls, over real sockets. `scripts/test` says where they are.
+//! Relays by other people: the same calls, over real sockets.
 
 use std::{
-    env,
     net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
@@ -9,18 +8,18 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use serde_json::json;
 use talkbox_core::{
-    AuditOptions, Backend, BackendConfig, DeleteOptions, DeleteRequest, DeletionState, Draft, Envelope, EnvelopeId,
-    ErrorKind, HoldingState, KeyAuthorizer, Level, ListOptions, Locator, MailboxRecord, OpenContext, PublishOptions,
-    PutOptions, ReconcileOptions, RecordFields, ResolveOptions, SealOptions, SecretKey, Shortcode, SystemClock, Target,
-    WatchEvent, WatchOptions, clock::Clock as _, seal,
+    AuditOptions, DeleteOptions, DeleteRequest, DeletionState, Envelope, EnvelopeId, ErrorKind, HoldingState, Level,
+    ListOptions, Locator, MailboxRecord, PublishOptions, PutOptions, ReconcileOptions, RecordFields, ResolveOptions,
+    Shortcode, SystemClock, Target, WatchEvent, WatchOptions, clock::Clock as _,
 };
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
+
+use crate::{auth, envelopes, envelopes_of, key, list_all, open, peer, sorted};
 
 /// How long a relay may take to start: one that is written in Python takes about three seconds.
 const START: Duration = Duration::from_secs(60);
@@ -46,12 +45,8 @@ struct Relay {
 
 impl Relay {
     /// Starts it by the script of this folder of `interop/`; `None` where the variable does not say that it is there.
-    #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
     async fn start(variable: &str, folder: &str) -> Option<Self> {
-        if env::var_os(variable).is_none() {
-            eprintln!("skipped: {variable} is not set");
-            return None;
-        }
+        peer(variable)?;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("bound").port();
         drop(free);
@@ -80,37 +75,13 @@ impl Drop for Relay {
     }
 }
 
-fn key() -> SecretKey {
-    SecretKey::generate().expect("randomness")
-}
-
-fn envelopes(to: &SecretKey, number: usize) -> Vec<Envelope> {
-    let now = SystemClock.now();
-    let one = || seal(&Draft::text("hello"), &key(), to.id(), now, &SealOptions::default()).expect("seals").envelope;
-    std::iter::repeat_with(one).take(number).collect()
-}
-
-async fn open(url: &str) -> Backend {
-    let serde_json::Value::Object(table) = json!({ "relays": [url] }) else { unreachable!() };
-    (talkbox_backend_nostr::backend().open)(BackendConfig::new(table), OpenContext::new("nostr")).await.expect("opens")
-}
-
-fn sorted(ids: impl IntoIterator<Item = EnvelopeId>) -> Vec<EnvelopeId> {
-    let mut ids: Vec<_> = ids.into_iter().collect();
-    ids.sort_unstable();
-    ids
-}
-
 async fn stores_finds_and_watches(relay: &Relay) {
     let backend = open(&relay.url).await;
     let (mailbox, transport) =
         (backend.mailbox.as_deref().expect("a mailbox"), backend.transport.as_deref().expect("a transport"));
     let at = Locator::new("nostr", &relay.url).expect("a locator");
     let owner = key();
-    let auth = || {
-        let clock = std::sync::Arc::new(SystemClock);
-        Some(std::sync::Arc::new(KeyAuthorizer::for_anyone(owner.clone(), clock)) as std::sync::Arc<_>)
-    };
+    let auth = || Some(auth(&owner));
 
     let sent = envelopes(&owner, 50);
     let levels = async |envelopes: &[Envelope]| {
@@ -120,17 +91,8 @@ async fn stores_finds_and_watches(relay: &Relay) {
     assert_eq!(levels(&sent).await, [Level::Stored; 50]);
     assert_eq!(levels(&sent[..2]).await, [Level::Duplicate; 2]);
 
-    let (mut listed, mut after) = (Vec::new(), None);
-    loop {
-        let options = ListOptions::default().auth(auth()).limit(20).after(after);
-        let page = mailbox.list(owner.id(), &at, options).await.expect("lists");
-        listed.extend(page.items.iter().map(|raw| Envelope::verify(raw).expect("genuine").id()));
-        after = page.next;
-        if !page.more {
-            break;
-        }
-    }
-    assert_eq!(sorted(listed), sorted(sent.iter().map(Envelope::id)));
+    let (listed, after) = list_all(mailbox, &owner, &at, 20).await;
+    assert_eq!(sorted(listed.iter().map(Envelope::id)), sorted(sent.iter().map(Envelope::id)));
     let late = envelopes(&owner, 10);
     assert_eq!(levels(&late).await, [Level::Stored; 10]);
     let page = mailbox.list(owner.id(), &at, ListOptions::default().auth(auth()).after(after)).await.expect("lists");
@@ -155,16 +117,15 @@ async fn stores_finds_and_watches(relay: &Relay) {
 
     let mut watch = mailbox.watch(owner.id(), WatchOptions::default().auth(auth())).expect("can watch");
     let watching = async {
-        let new = loop {
-            if let WatchEvent::Live { .. } = watch.next().await.expect("goes on").expect("no trouble") {
-                let new = envelopes(&owner, 1);
-                assert_eq!(levels(&new).await, [Level::Stored]);
-                break new[0].id();
-            }
-        };
-        while !matches!(watch.next().await, Some(Ok(WatchEvent::Envelope { raw, .. })) if raw.id() == new) {}
+        while !matches!(watch.next().await.expect("goes on").expect("no trouble"), WatchEvent::Live { .. }) {}
+        // Both are new to the relay, also the one that is dated weeks back.
+        for new in [envelopes(&owner, 1), envelopes_of(&owner, 1, SystemClock.now().minus(40 * 86_400))] {
+            assert_eq!(levels(&new).await, [Level::Stored]);
+            let new = new[0].id();
+            while !matches!(watch.next().await, Some(Ok(WatchEvent::Envelope { raw, .. })) if raw.id() == new) {}
+        }
     };
-    timeout(Duration::from_secs(30), watching).await.expect("it is seen");
+    timeout(Duration::from_secs(30), watching).await.expect("they are seen");
 
     let fields = RecordFields::new(vec![at.clone()]);
     let record = MailboxRecord::sign(&owner, Shortcode::of(&owner.id()), fields, SystemClock.now()).expect("signs");

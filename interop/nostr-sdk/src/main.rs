@@ -4,14 +4,19 @@
 //! talkbox-interop-nostr-sdk send <relay> <recipient npub|hex> <sender secret hex> <text, or - for standard input>
 //! talkbox-interop-nostr-sdk recv <relay> <secret hex>
 //! talkbox-interop-nostr-sdk sync <relay> <secret hex>
+//! talkbox-interop-nostr-sdk pull <relay> <secret hex>
+//! talkbox-interop-nostr-sdk push <relay> <secret hex>
 //! ```
 //!
-//! `recv` reads the mailbox page by page. `sync` learns the ids by NIP-77 and then fetches exactly those. Both print
-//! one JSON line per opened message, with the fields that `interop/js/dm.mjs` prints. The SDK answers a relay that
-//! asks for NIP-42 authentication by itself. Exit 0: all done; 1: failed, or a wrap did not open; 2: usage.
-//! TALKBOX_INTEROP_TIMEOUT_MS bounds each step on the network (default 10,000).
+//! `recv` reads the mailbox page by page. `sync` learns the ids by NIP-77 and then fetches exactly those. `pull` and
+//! `push` are the SDK's own reconciliation, down and up: what it holds already is read from standard input, one wrap a
+//! line. `recv`, `sync` and `pull` print one JSON line per opened message, with the fields that `interop/js/dm.mjs`
+//! prints; of `pull` these are the messages that were not held before. `push` prints a line for each wrap that it
+//! sent. The SDK answers a relay that asks for NIP-42 authentication by itself. Exit 0: all done; 1: failed, or a wrap
+//! did not open, or did not come although the relay has it; 2: usage. TALKBOX_INTEROP_TIMEOUT_MS bounds each step on
+//! the network (default 10,000).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::future::Future;
 use std::io::Read;
@@ -23,7 +28,7 @@ use serde_json::json;
 
 type Res<T> = Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: send RELAY RECIPIENT SECRET TEXT | recv RELAY SECRET | sync RELAY SECRET";
+const USAGE: &str = "usage: send RELAY RECIPIENT SECRET TEXT | recv|sync|pull|push RELAY SECRET";
 /// A page is what the relay gives at once: 100 pages of 500 are more than any test stores.
 const MAX_PAGES: usize = 100;
 /// Ids in one REQ. Relays bound the length of a frame: 100 ids are 6.7 kB.
@@ -39,6 +44,8 @@ async fn main() -> ExitCode {
         ["send", relay, recipient, secret, text] => send(relay, recipient, secret, text, step).await,
         ["recv", relay, secret] => read(relay, secret, step, false).await,
         ["sync", relay, secret] => read(relay, secret, step, true).await,
+        ["pull", relay, secret] => pull(relay, secret, step).await,
+        ["push", relay, secret] => push(relay, secret, step).await,
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -60,7 +67,9 @@ async fn within<T>(what: &str, step: Duration, future: impl Future<Output = T>) 
 }
 
 async fn connect(url: &str, keys: &Keys, step: Duration) -> Res<(Client, Relay)> {
-    let client = Client::new(keys.clone());
+    // The SDK's own way up and down goes through its database, which by default keeps no events.
+    let keeps = MemoryDatabaseOptions { events: true, max_events: None };
+    let client = Client::builder().signer(keys.clone()).database(MemoryDatabase::with_opts(keeps)).build();
     client.add_relay(url).await?;
     let relay = client.relay(url).await?;
     relay.try_connect(step).await.map_err(|error| format!("{url}: {error}"))?;
@@ -92,10 +101,14 @@ async fn read(url: &str, secret: &str, step: Duration, by_reconciliation: bool) 
     let wraps =
         if by_reconciliation { reconcile(&relay, mailbox, step).await? } else { pages(&relay, mailbox, step).await? };
     client.shutdown().await;
+    print(&keys, wraps.values()).await
+}
 
+/// Opens and prints; whether all of them opened.
+async fn print(keys: &Keys, wraps: impl Iterator<Item = &Event>) -> Res<bool> {
     let mut all = true;
-    for wrap in wraps.values() {
-        match open(&keys, wrap).await {
+    for wrap in wraps {
+        match open(keys, wrap).await {
             Ok(line) => println!("{line}"),
             Err(error) => {
                 eprintln!("wrap {}: {error}", wrap.id);
@@ -132,11 +145,10 @@ async fn pages(relay: &Relay, mailbox: Filter, step: Duration) -> Res<BTreeMap<E
     Err(format!("more than {MAX_PAGES} pages").into())
 }
 
-/// The ids by NIP-77 from an empty set, then the events. The SDK's own download asks by ids alone, which a relay that
-/// gates reads answers with nothing, so it is left to `fetch`.
+/// The ids by NIP-77 from an empty set, then the events. The SDK's own download (`pull`) asks by ids alone, which some
+/// relays that gate reads answer with nothing; `fetch` asks for the recipient, too.
 async fn reconcile(relay: &Relay, mailbox: Filter, step: Duration) -> Res<BTreeMap<EventId, Event>> {
-    // A REQ that matches nothing, because the SDK authenticates after a refused REQ but not after a refused NEG-OPEN.
-    fetch(relay, mailbox.clone().id(EventId::all_zeros()), step).await?;
+    prove(relay, &mailbox, step).await?;
     let options = SyncOptions::new().initial_timeout(step).dry_run();
     let summary = within("NIP-77", step, relay.sync_with_items(mailbox.clone(), Vec::new(), &options))
         .await?
@@ -151,6 +163,65 @@ async fn reconcile(relay: &Relay, mailbox: Filter, step: Duration) -> Res<BTreeM
         return Err(format!("the relay named {} ids by NIP-77 and gave {} events", needed.len(), found.len()).into());
     }
     Ok(found)
+}
+
+/// Downloads by the SDK's own reconciliation, into its own database.
+async fn pull(url: &str, secret: &str, step: Duration) -> Res<bool> {
+    let keys = Keys::parse(secret)?;
+    let (client, relay) = connect(url, &keys, step).await?;
+    let held = hold(&client).await?;
+    let summary = own_sync(&relay, &keys, SyncDirection::Down, step).await?;
+    let mailbox = Filter::new().kind(Kind::GiftWrap).pubkey(keys.public_key());
+    let stored = client.database().query(mailbox).await?;
+    client.shutdown().await;
+    let new: Vec<&Event> = stored.iter().filter(|wrap| !held.contains(&wrap.id)).collect();
+    let is_opened = print(&keys, new.iter().copied()).await?;
+    if new.len() != summary.remote.len() || summary.received != summary.remote {
+        let (named, received) = (summary.remote.len(), summary.received.len());
+        return Err(format!("the relay named {named} ids, {received} came and {} were stored", new.len()).into());
+    }
+    Ok(is_opened)
+}
+
+/// Uploads by the SDK's own reconciliation, out of its own database.
+async fn push(url: &str, secret: &str, step: Duration) -> Res<bool> {
+    let keys = Keys::parse(secret)?;
+    let (client, relay) = connect(url, &keys, step).await?;
+    hold(&client).await?;
+    let summary = own_sync(&relay, &keys, SyncDirection::Up, step).await?;
+    client.shutdown().await;
+    for id in &summary.sent {
+        println!("{}", json!({ "wrap": id.to_hex(), "ok": true }));
+    }
+    for (id, words) in summary.send_failures.values().flatten() {
+        eprintln!("wrap {id}: {words}");
+    }
+    Ok(summary.sent == summary.local)
+}
+
+/// Takes the wraps of standard input into the SDK's database; their ids.
+async fn hold(client: &Client) -> Res<BTreeSet<EventId>> {
+    let mut held = BTreeSet::new();
+    for line in std::io::stdin().lines() {
+        let wrap = Event::from_json(line?)?;
+        wrap.verify()?;
+        client.database().save_event(&wrap).await?;
+        held.insert(wrap.id);
+    }
+    Ok(held)
+}
+
+async fn own_sync(relay: &Relay, keys: &Keys, direction: SyncDirection, step: Duration) -> Res<Reconciliation> {
+    let mailbox = Filter::new().kind(Kind::GiftWrap).pubkey(keys.public_key());
+    prove(relay, &mailbox, step).await?;
+    let options = SyncOptions::new().initial_timeout(step).direction(direction);
+    let summary = within("NIP-77", step, relay.sync(mailbox, &options)).await?;
+    summary.map_err(|error| format!("NIP-77: {error}").into())
+}
+
+/// A REQ that matches nothing, because the SDK authenticates after a refused REQ but not after a refused NEG-OPEN.
+async fn prove(relay: &Relay, mailbox: &Filter, step: Duration) -> Res<()> {
+    fetch(relay, mailbox.clone().id(EventId::all_zeros()), step).await.map(drop)
 }
 
 async fn open(keys: &Keys, wrap: &Event) -> Res<serde_json::Value> {
