@@ -44,8 +44,9 @@ pub(super) fn envelopes(lie: Lie, owner: MailboxId, now: Timestamp) -> Result<Ve
 pub(super) fn records(lie: Lie, target: &Target, now: Timestamp) -> Result<Vec<String>> {
     Ok(match lie {
         Lie::Forged => {
-            let (one, other) = (record(target, now)?, record(target, now)?);
-            vec![with_signature_of(&one, &other)]
+            // Any other signature will do, and a record's takes work.
+            let other = fresh(SecretKey::generate()?.id(), now)?;
+            vec![with_signature_of(&record(target, now)?, other.json())]
         }
         Lie::Tampered => vec![record(target, now)?.replace("memory:elsewhere", "memory:nowhere")],
         Lie::Foreign => vec![record(target, now)?],

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, future, stream, stream::BoxStream};
 
-use super::{Fault, FaultyHolders, Lie, lies};
+use super::{Fault, FaultyHolders, Lie};
 use crate::{
     EnvelopeId, Error, ErrorKind, MailboxId, Result,
     capability::{Capabilities, Descriptor},
@@ -84,7 +84,7 @@ impl FaultyMailbox {
                     page.more = true;
                     page.next = after.cloned().or_else(|| page.next.clone());
                 }
-                lie => page.items.extend(lies::envelopes(lie, owner, self.faults.clock().now())?),
+                lie => page.items.extend(lie.envelopes(owner, self.faults.clock().now())?),
             }
         }
         if reorder {
@@ -287,7 +287,7 @@ impl Watched {
             tokio::time::sleep(delay).await;
         }
         let now = self.faults.clock().now();
-        for raw in lies.iter().filter_map(|lie| lies::envelopes(*lie, self.owner, now).ok()).flatten() {
+        for raw in lies.iter().filter_map(|lie| lie.envelopes(self.owner, now).ok()).flatten() {
             self.ready.push_back(Ok(WatchEvent::Envelope { holder: holder.clone(), raw, cursor: None }));
         }
         if hang || refuse.is_some() || lies.contains(&Lie::Withhold) || self.faults.happens(&holder, drop) {

@@ -11,7 +11,7 @@ mod transport;
 use std::{fmt, time::Duration};
 
 pub use self::holders::FaultyHolders;
-use crate::{ErrorKind, locator::Locator};
+use crate::{ErrorKind, MailboxId, Result, address::Target, clock::Timestamp, envelope::RawEnvelope, locator::Locator};
 
 /// What makes holders misbehave. [`FaultyHolders`] does, around any backend; a harness of real holders may do it on
 /// the wire instead.
@@ -112,4 +112,20 @@ impl Lie {
         [Self::Forged, Self::Tampered, Self::WrongId, Self::Foreign, Self::Expired, Self::Future, Self::Garbage];
     /// All that can be told in a record.
     pub const RECORDS: [Self; 4] = [Self::Forged, Self::Tampered, Self::Foreign, Self::Garbage];
+
+    /// The lie, told of a mailbox as envelopes: for a harness that tells it on the wire.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn envelopes(self, owner: MailboxId, now: Timestamp) -> Result<Vec<RawEnvelope>> {
+        lies::envelopes(self, owner, now)
+    }
+
+    /// The lie, told of a target as the JSON of records. The work that a record has to show takes a moment.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn records(self, target: &Target, now: Timestamp) -> Result<Vec<String>> {
+        lies::records(self, target, now)
+    }
 }

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 
-use super::{Fault, FaultyHolders, lies};
+use super::{Fault, FaultyHolders};
 use crate::{
     Error, ErrorKind, MailboxId, Result,
     address::Target,
@@ -53,8 +53,7 @@ impl Transport for FaultyTransport {
         let mut told = VecDeque::new();
         for holder in &self.holders {
             let records = self.faults.fault(holder).lies.into_iter();
-            let records =
-                records.filter_map(|lie| lies::records(lie, target, self.faults.clock().now()).ok()).flatten();
+            let records = records.filter_map(|lie| lie.records(target, self.faults.clock().now()).ok()).flatten();
             told.extend(records.map(|json| Ok(ResolveEvent::Record(RawRecord { json, source: holder.clone() }))));
         }
         let faults = self.faults.clone();
