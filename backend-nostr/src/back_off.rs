@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use talkbox_core::{Error, error::Retry};
+
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);
 /// The last, and all that follow.
@@ -16,17 +18,28 @@ const LAST: Duration = Duration::from_secs(60);
 pub(crate) struct BackOff {
     first: Duration,
     failures: u32,
+    /// How long the last failure is known not to pass.
+    least: Duration,
 }
 
 impl BackOff {
     /// Nothing has failed yet.
     pub(crate) fn new(first: Option<Duration>) -> Self {
-        Self { first: first.unwrap_or(FIRST).min(LAST), failures: 0 }
+        Self { first: first.unwrap_or(FIRST).min(LAST), failures: 0, least: Duration::ZERO }
     }
 
     /// Something failed.
     pub(crate) const fn fail(&mut self) {
         self.failures = self.failures.saturating_add(1);
+        self.least = Duration::ZERO;
+    }
+
+    /// This failed.
+    pub(crate) fn fail_with(&mut self, error: &Error) {
+        self.fail();
+        if let Retry::After(Some(least)) = error.retry_advice() {
+            self.least = least;
+        }
     }
 
     /// All is well again.
@@ -50,12 +63,14 @@ impl BackOff {
 
     fn pause(&self, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.failures.saturating_sub(1).min(16)).min(LAST);
-        doubled.mul_f64(0.75 + random / 2.0)
+        doubled.max(self.least.min(LAST)).mul_f64(0.75 + random / 2.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use talkbox_core::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -71,5 +86,15 @@ mod tests {
         assert_eq!((back_off.pause(0.0).as_secs(), back_off.pause(1.0).as_secs()), (45, 75));
         back_off.reset();
         assert!(!back_off.is_on());
+    }
+
+    #[test]
+    fn what_does_not_pass_soon_is_left_alone_at_once() {
+        let mut back_off = BackOff::new(None);
+        let pause = Retry::After(Some(Duration::from_secs(30)));
+        back_off.fail_with(&Error::new(ErrorKind::Unreachable, "a wrong certificate").retry(pause));
+        assert_eq!(back_off.pause(0.5).as_secs(), 30);
+        back_off.fail_with(&Error::new(ErrorKind::Unreachable, "nobody there"));
+        assert_eq!(back_off.pause(0.5).as_secs(), 2);
     }
 }

@@ -81,7 +81,7 @@ impl Source {
                 Ok(None) => {}
                 Err(error) => {
                     self.open = None;
-                    self.back_off.fail();
+                    self.back_off.fail_with(&error);
                     let error = if error.context("relay").is_some() {
                         error
                     } else {

@@ -6,6 +6,9 @@
 //! and falls back within seconds, and bounds on everything that a relay sends. A relay that refuses, hangs, floods or
 //! lies costs only itself.
 //!
+//! The document in which a relay describes itself (NIP-11) is not fetched: that a relay authenticates or reconciles is
+//! found out by asking it, its limits are met by the refusal that names them, and retention it cannot announce.
+//!
 //! ```
 //! use talkbox_core::Registry;
 //!
@@ -31,6 +34,7 @@ mod relay_url;
 mod routes;
 mod socket;
 mod subscription;
+mod tls;
 mod transport;
 mod verdict;
 mod walk;
@@ -46,7 +50,8 @@ use crate::{config::NostrConfig, mailbox::NostrMailbox, network::Network, transp
 /// The backend, for a [`Registry`](talkbox_core::Registry).
 ///
 /// Settings: `relays`, a list of `wss://…` (or `ws://…`) URLs, and `timeout_ms`, how long a relay may take to connect
-/// and for each answer (10,000). Opening connects to nothing yet.
+/// and for each answer (10,000). Opening connects to nothing yet. The certificates of `wss` relays are those that the
+/// system trusts, or the environment variable `SSL_CERT_FILE` in its place.
 pub const fn backend() -> BackendDef {
     BackendDef {
         name: network::NAME,

@@ -49,7 +49,7 @@ impl Network {
     /// `ConfigInvalid`.
     pub(crate) fn open(config: &NostrConfig, context: OpenContext) -> Result<Self> {
         let timeout = config.timeout();
-        Self::with_dial(config, context, Arc::new(WebSocket { timeout }))
+        Self::with_dial(config, context, Arc::new(WebSocket::new(timeout)))
     }
 
     /// Over other sockets.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use talkbox_core::{Error, ErrorKind, PublicKey, Result};
+use talkbox_core::{Error, ErrorKind, PublicKey, Result, error::Retry};
 
 use crate::{connection::Connection, reach::Trust, relay_url::RelayUrl, routes::Lost, socket::Dial};
 
@@ -45,7 +45,7 @@ struct Slot {
     opening: tokio::sync::Mutex<()>,
     /// How often opening failed, and why the last time: whoever waited for an attempt takes its failure.
     failures: AtomicU64,
-    failure: Mutex<Option<Lost>>,
+    failure: Mutex<Option<(Lost, Retry)>>,
 }
 
 /// What was learned of a relay, for as long as the backend is open.
@@ -93,9 +93,9 @@ impl Pool {
             return Ok(Lease { connection, is_fresh: true });
         }
         if slot.failures.load(Ordering::Acquire) != failures
-            && let Some(failure) = &*lock(&slot.failure)
+            && let Some((failure, retry)) = &*lock(&slot.failure)
         {
-            return Err(failure.to_error().with("relay", relay));
+            return Err(failure.to_error().retry(*retry).with("relay", relay));
         }
         match self.dial.dial(relay, trust).await {
             Ok(socket) => {
@@ -109,7 +109,8 @@ impl Pool {
                 Ok(Lease { connection, is_fresh: true })
             }
             Err(error) => {
-                *lock(&slot.failure) = Some(Lost::new(error.kind(), error.message().to_owned()));
+                *lock(&slot.failure) =
+                    Some((Lost::new(error.kind(), error.message().to_owned()), error.retry_advice()));
                 slot.failures.fetch_add(1, Ordering::AcqRel);
                 tracing::debug!(%relay, %error, "not connected");
                 Err(error)

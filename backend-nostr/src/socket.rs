@@ -1,18 +1,19 @@
 //! The one place where bytes come and go: a WebSocket to a relay, behind a trait so that a test can stand in for it.
 
-use std::{fmt, pin::Pin, sync::Once, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use talkbox_core::{Error, ErrorKind, Result, async_trait};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
-    client_async_tls_with_config,
+    Connector, client_async_tls_with_config,
     tungstenite::{self, Message, protocol::WebSocketConfig},
 };
 
 use crate::{
     reach::{self, Trust},
     relay_url::RelayUrl,
+    tls::{Tls, certificate_error},
 };
 
 /// Most bytes of a message from a relay: an event of 64 KiB fits many times over, and so does a step of a
@@ -41,46 +42,66 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
     async fn dial(&self, relay: &RelayUrl, trust: Trust) -> Result<(Outgoing, Incoming)>;
 }
 
-/// The real thing: TCP without delay, TLS by rustls with the system's roots, WebSocket without redirects.
+/// The real thing: TCP without delay, TLS by rustls, WebSocket without redirects.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     /// How long opening may take.
-    pub(crate) timeout: Duration,
+    timeout: Duration,
+    tls: Tls,
+}
+
+impl WebSocket {
+    /// Sockets that take at most so long to open.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { timeout, tls: Tls::default() }
+    }
 }
 
 #[async_trait]
 impl Dial for WebSocket {
     async fn dial(&self, relay: &RelayUrl, trust: Trust) -> Result<(Outgoing, Incoming)> {
-        timeout(self.timeout, open(relay, trust))
+        timeout(self.timeout, self.open(relay, trust))
             .await
             .map_err(|_| Error::new(ErrorKind::Timeout, "the relay cannot be reached in time").with("relay", relay))?
     }
 }
 
-async fn open(relay: &RelayUrl, trust: Trust) -> Result<(Outgoing, Incoming)> {
-    let failed = |error: tungstenite::Error| {
-        let words = match &error {
-            tungstenite::Error::Http(answer) => format!("the relay answers with HTTP status {}", answer.status()),
-            tungstenite::Error::Io(error) => format!("no connection: {error}"),
-            other => format!("no connection: {other}"),
+impl WebSocket {
+    async fn open(&self, relay: &RelayUrl, trust: Trust) -> Result<(Outgoing, Incoming)> {
+        let connector = if relay.is_encrypted() {
+            Connector::Rustls(self.tls.config().await.map_err(|error| error.with("relay", relay))?)
+        } else {
+            Connector::Plain
         };
-        Error::new(ErrorKind::Unreachable, words).with("relay", relay).source(error)
+        let stream = connect(relay, trust).await.map_err(|error| match error {
+            Failure::Io(error) => failed(relay, tungstenite::Error::Io(error)),
+            Failure::Refused(error) => error,
+        })?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(MAX_WRITE_BUFFER)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let handshake = Box::pin(client_async_tls_with_config(relay.as_str(), stream, Some(config), Some(connector)));
+        let (socket, _) = handshake.await.map_err(|error| failed(relay, error))?;
+        let (outgoing, incoming) = socket.split();
+        Ok((Box::pin(outgoing.sink_map_err(|error| error)), Box::pin(incoming)))
+    }
+}
+
+fn failed(relay: &RelayUrl, error: tungstenite::Error) -> Error {
+    let unreachable = |words: String| Error::new(ErrorKind::Unreachable, words);
+    let told = match &error {
+        tungstenite::Error::Http(answer) => {
+            unreachable(format!("the relay answers with HTTP status {}", answer.status()))
+        }
+        tungstenite::Error::Io(error) => {
+            certificate_error(error).unwrap_or_else(|| unreachable(format!("no connection: {error}")))
+        }
+        other => unreachable(format!("no connection: {other}")),
     };
-    let stream = connect(relay, trust).await.map_err(|error| match error {
-        Failure::Io(error) => failed(tungstenite::Error::Io(error)),
-        Failure::Refused(error) => error,
-    })?;
-    use_ring();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let handshake = Box::pin(client_async_tls_with_config(relay.as_str(), stream, Some(config), None));
-    let (socket, _) = handshake.await.map_err(failed)?;
-    let (outgoing, incoming) = socket.split();
-    Ok((Box::pin(outgoing.sink_map_err(|error| error)), Box::pin(incoming)))
+    told.with("relay", relay).source(error)
 }
 
 enum Failure {
@@ -101,14 +122,4 @@ async fn connect(relay: &RelayUrl, trust: Trust) -> Result<TcpStream, Failure> {
         }
     }
     Err(Failure::Io(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())))
-}
-
-/// Makes `ring` the process's crypto provider, unless the program has chosen another: where a program builds rustls
-/// with two of them, rustls would refuse to choose.
-fn use_ring() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Fails where the program has chosen already, which is its right.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }

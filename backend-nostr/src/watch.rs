@@ -228,7 +228,7 @@ impl Watch {
 
     fn fail(&mut self, error: Error) {
         self.open = None;
-        self.back_off.fail();
+        self.back_off.fail_with(&error);
         let error = if error.context("relay").is_some() { error } else { error.with("relay", &self.asker.relay.url) };
         self.ready.push_back(Err(error.op("watch")));
     }

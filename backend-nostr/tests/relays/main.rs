@@ -5,3 +5,4 @@ mod finding;
 mod hostile;
 mod storing;
 mod support;
+mod tls;
