@@ -49,7 +49,8 @@ impl Network {
     /// `ConfigInvalid`.
     pub(crate) fn open(config: &NostrConfig, context: OpenContext) -> Result<Self> {
         let timeout = config.timeout();
-        Self::with_dial(config, context, Arc::new(WebSocket::new(timeout)))
+        let dial = WebSocket::new(timeout, context.proxy.clone());
+        Self::with_dial(config, context, Arc::new(dial))
     }
 
     /// Over other sockets.

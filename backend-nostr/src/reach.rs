@@ -3,6 +3,9 @@
 //! A relay of one's own configuration may be anywhere. One that somebody else's record names is hostile input: without
 //! this check, a record could make every sender talk to services inside the sender's own network. The name is resolved
 //! once and the connection goes to the address that was checked, so a second answer of the name server changes nothing.
+//!
+//! Behind a proxy no name is resolved here, so that an address alone can be checked, and `localhost`. What a name leads
+//! to is then inside the proxy's network and not inside the user's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -38,10 +41,41 @@ pub(crate) async fn resolve(relay: &RelayUrl, trust: Trust) -> Result<Vec<Socket
     let allowed: Vec<_> =
         found.filter(|address| may_reach(address.ip(), trust, relay.is_encrypted())).take(MAX_ADDRESSES).collect();
     if allowed.is_empty() {
-        let why = "the relay is not configured here, and leads to a private address or is not encrypted";
-        return Err(Error::new(ErrorKind::Refused, why).with("relay", relay));
+        return Err(closed_to_it(relay));
     }
     Ok(allowed)
+}
+
+/// Whether a relay is reached past a proxy: at an address of the user's own network, in the user's own configuration.
+/// The proxy has no way there.
+pub(crate) fn is_at_home(relay: &RelayUrl, trust: Trust) -> bool {
+    trust == Trust::Configured && literal(&relay.host_and_port().0).is_some_and(|address| !is_global(address))
+}
+
+/// Checks a relay that a proxy will resolve.
+///
+/// # Errors
+/// `Refused` where it leads to a private address or is not encrypted, and somebody else named it.
+pub(crate) fn check_unresolved(relay: &RelayUrl, trust: Trust) -> Result<()> {
+    let is_allowed = match literal(&relay.host_and_port().0) {
+        Some(address) => may_reach(address, trust, relay.is_encrypted()),
+        None => trust == Trust::Configured || relay.is_encrypted(),
+    };
+    if is_allowed { Ok(()) } else { Err(closed_to_it(relay)) }
+}
+
+fn closed_to_it(relay: &RelayUrl) -> Error {
+    let why = "the relay is not configured here, and leads to a private address or is not encrypted";
+    Error::new(ErrorKind::Refused, why).with("relay", relay)
+}
+
+/// The address that a host is without being resolved.
+fn literal(host: &str) -> Option<IpAddr> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    host.parse().ok()
 }
 
 fn may_reach(address: IpAddr, trust: Trust, encrypted: bool) -> bool {
@@ -128,6 +162,29 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Refused);
         assert_eq!(resolve(&loopback, Trust::ForeignAnywhere).await.expect("allowed").len(), 1);
         assert_eq!(resolve(&loopback, Trust::Configured).await.expect("allowed").len(), 1);
+    }
+
+    #[test]
+    fn behind_a_proxy_what_is_private_by_its_look_is_refused() {
+        let relay = |url: &str| RelayUrl::parse(url).expect(url);
+        for private in ["wss://10.0.0.1", "wss://[::1]", "wss://localhost", "wss://a.localhost.", "wss://0x7f.1"] {
+            let error = check_unresolved(&relay(private), Trust::Foreign).expect_err(private);
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert!(check_unresolved(&relay(private), Trust::Configured).is_ok());
+            assert!(is_at_home(&relay(private), Trust::Configured), "{private}");
+            assert!(!is_at_home(&relay(private), Trust::ForeignAnywhere), "{private}");
+        }
+        for (url, trust, is_allowed) in [
+            ("wss://relay.example", Trust::Foreign, true),
+            ("ws://relay.example", Trust::Foreign, false),
+            ("ws://relay.example", Trust::ForeignAnywhere, false),
+            ("ws://relay.example", Trust::Configured, true),
+            ("wss://1.1.1.1", Trust::Foreign, true),
+            ("ws://10.0.0.1", Trust::ForeignAnywhere, true),
+        ] {
+            assert_eq!(check_unresolved(&relay(url), trust).is_ok(), is_allowed, "{url} {trust:?}");
+            assert!(url.contains("10.") || !is_at_home(&relay(url), trust));
+        }
     }
 
     #[test]

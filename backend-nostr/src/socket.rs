@@ -1,10 +1,16 @@
 //! The one place where bytes come and go: a WebSocket to a relay, behind a trait so that a test can stand in for it.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    time::Duration,
+};
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use talkbox_core::{Error, ErrorKind, Result, async_trait};
+use talkbox_core::{Error, ErrorKind, Proxy, Result, async_trait};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_socks::tcp::Socks5Stream;
 use tokio_tungstenite::{
     Connector, client_async_tls_with_config,
     tungstenite::{self, Message, protocol::WebSocketConfig},
@@ -47,13 +53,14 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct WebSocket {
     /// How long opening may take.
     timeout: Duration,
+    proxy: Option<Proxy>,
     tls: Tls,
 }
 
 impl WebSocket {
-    /// Sockets that take at most so long to open.
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { timeout, tls: Tls::default() }
+    /// Sockets that take at most so long to open, and go through this proxy.
+    pub(crate) fn new(timeout: Duration, proxy: Option<Proxy>) -> Self {
+        Self { timeout, proxy, tls: Tls::default() }
     }
 }
 
@@ -73,10 +80,10 @@ impl WebSocket {
         } else {
             Connector::Plain
         };
-        let stream = connect(relay, trust).await.map_err(|error| match error {
-            Failure::Io(error) => failed(relay, tungstenite::Error::Io(error)),
-            Failure::Refused(error) => error,
-        })?;
+        let stream = match &self.proxy {
+            Some(proxy) if !reach::is_at_home(relay, trust) => connect_by(proxy, relay, trust).await?,
+            _ => connect(relay, trust).await?,
+        };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -104,22 +111,38 @@ fn failed(relay: &RelayUrl, error: tungstenite::Error) -> Error {
     told.with("relay", relay).source(error)
 }
 
-enum Failure {
-    Io(std::io::Error),
-    Refused(Error),
-}
-
-async fn connect(relay: &RelayUrl, trust: Trust) -> Result<TcpStream, Failure> {
+async fn connect(relay: &RelayUrl, trust: Trust) -> Result<TcpStream> {
     let mut last = None;
-    for address in reach::resolve(relay, trust).await.map_err(Failure::Refused)? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // An answer is awaited after each message: holding back small ones costs 40 ms each.
-                stream.set_nodelay(true).map_err(Failure::Io)?;
-                return Ok(stream);
-            }
+    for address in reach::resolve(relay, trust).await? {
+        match undelayed(TcpStream::connect(address).await) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }
     }
-    Err(Failure::Io(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())))
+    let error = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+    Err(failed(relay, tungstenite::Error::Io(error)))
+}
+
+/// The proxy gets the relay's name as it stands. Only its own name is resolved here.
+async fn connect_by(proxy: &Proxy, relay: &RelayUrl, trust: Trust) -> Result<TcpStream> {
+    reach::check_unresolved(relay, trust)?;
+    let unreachable =
+        |words: String| Error::new(ErrorKind::Unreachable, words).with("relay", relay).with("proxy", proxy);
+    let stream = undelayed(TcpStream::connect((proxy.host(), proxy.port())).await)
+        .map_err(|error| unreachable(format!("no connection to the proxy: {error}")).source(error))?;
+    let (host, port) = relay.host_and_port();
+    let asked = match host.parse::<IpAddr>() {
+        Ok(address) => Socks5Stream::connect_with_socket(stream, SocketAddr::from((address, port))).await,
+        Err(_) => Socks5Stream::connect_with_socket(stream, (host.as_str(), port)).await,
+    };
+    let through =
+        asked.map_err(|error| unreachable(format!("the proxy does not lead there: {error}")).source(error))?;
+    Ok(through.into_inner())
+}
+
+fn undelayed(stream: io::Result<TcpStream>) -> io::Result<TcpStream> {
+    let stream = stream?;
+    // An answer is awaited after each message: holding back small ones costs 40 ms each.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

@@ -189,6 +189,7 @@ impl Session {
             context.clock = Arc::clone(&self.clock);
             context.data_dir = Some(folder.join(name));
             context.allow_private = self.config.allow_private();
+            context.proxy = self.config.proxy().cloned();
             context
         };
         Ok(plan.open(&Stack::default(), context).await?)
@@ -214,6 +215,7 @@ impl Session {
         settings.min_acks = self.config.min_acks().map(|acks| u32::try_from(acks).unwrap_or(u32::MAX));
         settings.retention = self.config.retention_secs();
         settings.allow_private = self.config.allow_private();
+        settings.proxy = self.config.proxy().cloned();
         let talkbox = Talkbox::new(store, opened, self.registry.clone(), Arc::clone(&self.clock), settings);
         Ok(Live { talkbox, key })
     }

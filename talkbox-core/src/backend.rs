@@ -9,6 +9,7 @@ use crate::{
     Error, ErrorKind, Result,
     clock::{Clock, SystemClock},
     mailbox::Mailbox,
+    proxy::Proxy,
     transport::Transport,
 };
 
@@ -93,12 +94,15 @@ pub struct OpenContext {
     pub data_dir: Option<PathBuf>,
     /// Whether locators of other people's records may lead to addresses that are not global, such as loopback.
     pub allow_private: bool,
+    /// The proxy to reach holders by. Where there is one, no name of a holder is resolved here, and nobody is reached
+    /// past it whose place is not on the user's own network and in the user's own configuration.
+    pub proxy: Option<Proxy>,
 }
 
 impl OpenContext {
     /// With the system's clock, nothing remembered, and only global addresses from others' records.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), clock: Arc::new(SystemClock), data_dir: None, allow_private: false }
+        Self { name: name.into(), clock: Arc::new(SystemClock), data_dir: None, allow_private: false, proxy: None }
     }
 }
 

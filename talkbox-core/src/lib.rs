@@ -34,6 +34,7 @@ pub mod open;
 mod parallel;
 pub mod passphrase;
 pub mod pow;
+mod proxy;
 mod random;
 pub mod receipt;
 pub mod record;
@@ -70,6 +71,7 @@ pub use crate::{
     },
     message::{Message, MessageKind},
     open::Opener,
+    proxy::Proxy,
     receipt::{Ack, Deletion, DeletionState, Holding, HoldingState, Level, Receipt, Refusal},
     record::{MailboxRecord, RecordFields},
     seal::{Draft, SealOptions, Sealed, seal},

@@ -137,8 +137,27 @@ fn a_uri_is_a_backend_and_its_list() {
 }
 
 #[test]
+fn a_proxy_of_all_programs_counts_where_none_is_set() {
+    let all = [("all_proxy", "socks5://127.0.0.1:1"), ("ALL_PROXY", "socks5h://127.0.0.1:9050")];
+    let proxy = |config: &Config| config.proxy().map(ToString::to_string);
+    let config = Config::load(Sources::new().environment(variables(&all))).expect("loads");
+    assert_eq!(proxy(&config).as_deref(), Some("socks5://127.0.0.1:9050"));
+    assert_eq!(config.origin("proxy").to_string(), "ALL_PROXY");
+
+    let config = Config::load(file("proxy = \"socks5://proxy.example\"").environment(variables(&all))).expect("loads");
+    assert_eq!(proxy(&config).as_deref(), Some("socks5://proxy.example:1080"));
+    let own = [("ALL_PROXY", "http://proxy.example"), ("TALKBOX_PROXY", "")];
+    let config = Config::load(Sources::new().environment(variables(&own))).expect("an empty one means none");
+    assert_eq!(proxy(&config), None);
+    assert_eq!(
+        refused(Sources::new().environment(variables(&own[..1]))),
+        "`proxy`: a proxy is one of SOCKS5, such as `socks5://127.0.0.1:9050`; an empty one means none (at: ALL_PROXY)"
+    );
+}
+
+#[test]
 fn a_mistake_is_told_with_its_line_and_what_was_meant() {
-    let known = "known: backend, mailbox, min_acks, retention, allow_private, backends";
+    let known = "known: backend, mailbox, min_acks, retention, allow_private, proxy, backends";
     for (text, told) in [
         ("\nbakend = \"nostr\"", format!("there is no setting `bakend`; did you mean `backend`? (at: config.toml:2, {known})")),
         ("min_acks = \"2\"", "`min_acks` takes a whole number (at: config.toml:1)".to_owned()),

@@ -3,6 +3,7 @@
 mod faults;
 mod finding;
 mod hostile;
+mod proxy;
 mod storing;
 mod support;
 mod tls;

@@ -17,14 +17,19 @@ pub(crate) async fn open(relays: &[&str]) -> Backend {
     open_with(relays, 2_000, ManualClock::new(NOW), false).await
 }
 
-/// The backend, in every detail.
+/// The backend, with other times and other relays.
 pub(crate) async fn open_with(relays: &[&str], timeout_ms: u64, clock: impl Clock, allow_private: bool) -> Backend {
-    let serde_json::Value::Object(table) = json!({ "relays": relays, "timeout_ms": timeout_ms }) else {
-        unreachable!()
-    };
     let mut context = OpenContext::new("nostr");
     context.clock = Arc::new(clock);
     context.allow_private = allow_private;
+    open_in(context, relays, timeout_ms).await
+}
+
+/// The backend, in every detail.
+pub(crate) async fn open_in(context: OpenContext, relays: &[&str], timeout_ms: u64) -> Backend {
+    let serde_json::Value::Object(table) = json!({ "relays": relays, "timeout_ms": timeout_ms }) else {
+        unreachable!()
+    };
     (talkbox_backend_nostr::backend().open)(BackendConfig::new(table), context).await.expect("opens")
 }
 

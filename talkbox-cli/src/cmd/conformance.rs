@@ -64,11 +64,13 @@ fn harness(session: &Session, member: &Member, scratch: &Scratch) -> Box<dyn Har
     }
     let (member, folder) = (member.clone(), scratch.path().to_owned());
     let (clock, allow_private) = (Arc::clone(&session.clock), session.config.allow_private());
+    let proxy = session.config.proxy().cloned();
     Box::new(LiveHarness::new(move |role| {
         let mut context = OpenContext::new(member.name.clone());
         context.clock = Arc::clone(&clock);
         context.data_dir = Some(folder.join(&member.name).join(role.as_str()));
         context.allow_private = allow_private;
+        context.proxy = proxy.clone();
         (member.def.open)(member.config.clone(), context)
     }))
 }

@@ -60,6 +60,7 @@ impl Home {
             command.env_remove(name);
         }
         command.args(arguments).env("TALKBOX_HOME", self.path()).env_remove("CLICOLOR_FORCE").env_remove("COLUMNS");
+        command.env_remove("ALL_PROXY").env_remove("all_proxy");
         command
     }
 

@@ -33,13 +33,13 @@ pub use self::{
     watch::ClientEvent,
 };
 use crate::{
-    Authorizer, Clock, KeyAuthorizer, Locator, Registry, Result, SecretKey, config::Opened,
+    Authorizer, Clock, KeyAuthorizer, Locator, Proxy, Registry, Result, SecretKey, config::Opened,
     envelope::DEFAULT_RETENTION, local::Store,
 };
 
 /// What the owner of a client decides once.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many distinct holders make a message count as stored; 2 where there are two, unless set.
     pub min_acks: Option<u32>,
@@ -49,11 +49,13 @@ pub struct Settings {
     pub work: u8,
     /// Whether locators of other people's records may lead to addresses that are not global, such as loopback.
     pub allow_private: bool,
+    /// The proxy by which backends that are opened for those locators reach them.
+    pub proxy: Option<Proxy>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { min_acks: None, retention: DEFAULT_RETENTION, work: 0, allow_private: false }
+        Self { min_acks: None, retention: DEFAULT_RETENTION, work: 0, allow_private: false, proxy: None }
     }
 }
 
@@ -77,8 +79,7 @@ struct Inner {
 impl Talkbox {
     /// A client of opened backends and a store. `registry` opens what the records of others lead to.
     pub fn new(store: Store, opened: Opened, registry: Registry, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        let Settings { min_acks, allow_private, .. } = settings;
-        let routes = Routes::new(&opened, registry, Arc::clone(&clock), min_acks, allow_private);
+        let routes = Routes::new(&opened, registry, Arc::clone(&clock), &settings);
         Self(Arc::new(Inner {
             store,
             opened,

@@ -10,8 +10,10 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use super::Settings;
+
 use crate::{
-    BackendConfig, Clock, Error, ErrorKind, Locator, Mailbox, OpenContext, Registry, Result,
+    BackendConfig, Clock, Error, ErrorKind, Locator, Mailbox, OpenContext, Proxy, Registry, Result,
     backend::Backend,
     config::Opened,
     layers::Stack,
@@ -23,21 +25,17 @@ pub(super) struct Routes {
     registry: Registry,
     clock: Arc<dyn Clock>,
     allow_private: bool,
+    proxy: Option<Proxy>,
     /// What was opened for the places of others: at most one for each scheme that the registry knows.
     guests: Mutex<Vec<Backend>>,
 }
 
 impl Routes {
-    pub(super) fn new(
-        opened: &Opened,
-        registry: Registry,
-        clock: Arc<dyn Clock>,
-        min_acks: Option<u32>,
-        allow_private: bool,
-    ) -> Self {
+    pub(super) fn new(opened: &Opened, registry: Registry, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
         let own = opened.mailboxes.iter().map(|(name, mailbox)| (name.clone(), Arc::clone(mailbox)));
+        let Settings { allow_private, proxy, min_acks, .. } = settings.clone();
         let replicas = Replicas::new(own, min_acks.map(|acks| acks as usize));
-        Self { replicas: RwLock::new(replicas), registry, clock, allow_private, guests: Mutex::default() }
+        Self { replicas: RwLock::new(replicas), registry, clock, allow_private, proxy, guests: Mutex::default() }
     }
 
     /// The holders of one's own mailboxes, each once, in order of preference.
@@ -70,6 +68,7 @@ impl Routes {
         let mut context = OpenContext::new(def.name);
         context.clock = Arc::clone(&self.clock);
         context.allow_private = self.allow_private;
+        context.proxy = self.proxy.clone();
         let backend = (def.open)(BackendConfig::default(), context).await?;
         let mailbox = Stack::default().mailbox(backend.mailbox.clone().ok_or_else(unsupported)?);
         guests.push(backend);
@@ -97,5 +96,32 @@ impl Routes {
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Routes").field("replicas", &self.replicas).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BackendDef, SystemClock};
+
+    #[tokio::test]
+    async fn what_records_of_others_lead_to_is_reached_by_the_proxy() {
+        let probe = BackendDef {
+            name: "probe",
+            about: "says how it was opened",
+            schemes: &["probe"],
+            uri_key: None,
+            keys: &[],
+            open: |_, context| {
+                let proxy = context.proxy.map(|proxy| proxy.to_string()).unwrap_or_default();
+                Box::pin(async { Err(Error::new(ErrorKind::Unexpected, proxy)) })
+            },
+        };
+        let proxy = "socks5://127.0.0.1:9050";
+        let settings = Settings { proxy: Some(proxy.parse().expect("a proxy")), ..Settings::default() };
+        let registry = Registry::new().with(probe);
+        let routes = Routes::new(&Opened::default(), registry, Arc::new(SystemClock), &settings);
+        let error = routes.to(&"probe:somewhere".parse().expect("a locator")).await.expect_err("it does not open");
+        assert_eq!(error.message(), proxy);
     }
 }

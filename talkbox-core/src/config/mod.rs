@@ -47,15 +47,16 @@ pub use self::{
     plan::{Member, Plan},
     sources::Sources,
 };
-use crate::{Registry, Result};
+use crate::{Proxy, Registry, Result};
 
 /// The keys at the top, and of what type their values are.
-const TOP: [(&str, Shape); 5] = [
+const TOP: [(&str, Shape); 6] = [
     ("backend", Shape::Text),
     ("mailbox", Shape::Text),
     ("min_acks", Shape::Integer),
     ("retention", Shape::Integer),
     ("allow_private", Shape::Boolean),
+    ("proxy", Shape::Text),
 ];
 /// Most that `min_acks` may ask for: as many holders as several compositions of records of eight places have.
 const MOST_ACKS: u64 = 64;
@@ -67,6 +68,7 @@ pub struct Config {
     min_acks: Option<usize>,
     retention: u32,
     allow_private: bool,
+    proxy: Option<Proxy>,
     /// Where the values at the top came from; those that nobody set are not in it.
     origins: BTreeMap<&'static str, Origin>,
     instances: BTreeMap<String, Instance>,
@@ -82,6 +84,7 @@ impl Default for Config {
             min_acks: None,
             retention: 90,
             allow_private: false,
+            proxy: None,
             origins: BTreeMap::new(),
             instances: BTreeMap::new(),
             own: Vec::new(),
@@ -147,6 +150,14 @@ impl Config {
             "min_acks" => self.min_acks = Some(usize::try_from(number(1, MOST_ACKS)?).unwrap_or(usize::MAX)),
             // Days: the bounds are those of formats.md, §§3 and 6.
             "retention" => self.retention = u32::try_from(number(30, 400)?).unwrap_or(u32::MAX),
+            "proxy" if text().is_empty() => self.proxy = None,
+            "proxy" => {
+                let wrong = |error: crate::Error| {
+                    let rule = format!("`proxy`: {}; an empty one means none", error.message());
+                    invalid(rule, &setting.origin)
+                };
+                self.proxy = Some(text().parse().map_err(wrong)?);
+            }
             _ => self.allow_private = value.as_bool().unwrap_or_default(),
         }
         self.origins.insert(name, setting.origin.clone());
@@ -221,6 +232,7 @@ impl Config {
             ("min_acks", self.min_acks.map_or(Value::Null, Value::from)),
             ("retention", Value::from(self.retention)),
             ("allow_private", Value::from(self.allow_private)),
+            ("proxy", self.proxy.as_ref().map_or(Value::Null, |proxy| Value::from(proxy.to_string()))),
         ];
         let own = self.own.iter().map(|(key, value)| (*key, value.clone()));
         let top = top.into_iter().chain(own).map(|(key, value)| Entry {
@@ -261,6 +273,11 @@ impl Config {
         self.allow_private
     }
 
+    /// The proxy that leads to holders, where there is one.
+    pub const fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
     /// The value of a key that the program has for itself; `None` where it has no such key.
     pub fn own(&self, key: &str) -> Option<&Value> {
         self.own.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
@@ -281,6 +298,7 @@ impl fmt::Debug for Config {
             .field("min_acks", &self.min_acks)
             .field("retention", &self.retention)
             .field("allow_private", &self.allow_private)
+            .field("proxy", &self.proxy)
             .field("backends", &self.instances.keys())
             .finish()
     }

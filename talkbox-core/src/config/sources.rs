@@ -15,12 +15,16 @@ use crate::{Error, ErrorKind, Result};
 const MAX_FILE: usize = 1 << 20;
 /// What the names of all variables begin with.
 const PREFIX: &str = "TALKBOX_";
+/// The variables in which other programs look for a proxy.
+const ALL_PROXY: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 
 /// What a configuration is read from. Later sources override earlier ones: file, environment, flags.
 #[derive(Clone, Default)]
 pub struct Sources {
     file: Option<(PathBuf, String)>,
     environment: BTreeMap<String, String>,
+    /// The name of the variable, and the proxy that it names for all programs.
+    all_proxy: Option<(&'static str, String)>,
     flags: Vec<(&'static str, &'static str, String)>,
     own: Vec<(&'static str, Value)>,
 }
@@ -49,10 +53,20 @@ impl Sources {
         self
     }
 
-    /// The environment. Only variables that begin with `TALKBOX_` are looked at.
+    /// The environment. Only variables that begin with `TALKBOX_` are looked at, and `ALL_PROXY`, which counts where
+    /// nothing here sets a proxy.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        for (name, value) in variables {
+            if let Some(name) = ALL_PROXY.into_iter().find(|known| *known == name) {
+                // The name in capitals comes first, in whatever order they are given.
+                if name == ALL_PROXY[0] || self.all_proxy.is_none() {
+                    self.all_proxy = Some((name, value));
+                }
+            } else if name.starts_with(PREFIX) {
+                self.environment.insert(name, value);
+            }
+        }
         self
     }
 
@@ -101,6 +115,12 @@ impl Sources {
         for (name, key, value) in self.flags {
             let key = key.split('.').map(str::to_owned).collect();
             settings.push((key, Setting { given: Given::Text(value), origin: Origin::Flag { name } }));
+        }
+        if let Some((name, value)) = self.all_proxy
+            && settings.iter().all(|(key, _)| *key != ["proxy"])
+        {
+            let setting = Setting { given: Given::Text(value), origin: Origin::Environment { name: name.to_owned() } };
+            settings.push((vec!["proxy".to_owned()], setting));
         }
         Ok(settings)
     }
