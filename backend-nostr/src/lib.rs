@@ -59,6 +59,7 @@ pub const fn backend() -> BackendDef {
         schemes: network::SCHEMES,
         uri_key: Some("relays"),
         keys: config::KEYS,
+        list_keys: &[],
         open: |config, context| Box::pin(async { open(config, context) }),
     }
 }

@@ -1,13 +1,14 @@
 //! Backends: one opened network with one or both halves, and the registry that opens them by name.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, fmt, iter, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, value::MapDeserializer};
 
 use crate::{
     Error, ErrorKind, Result,
     clock::{Clock, SystemClock},
+    config::sounds_secret,
     mailbox::Mailbox,
     proxy::Proxy,
     transport::Transport,
@@ -68,10 +69,25 @@ impl BackendConfig {
     /// Reads the settings into a backend's own type, which should be `deny_unknown_fields` and `default`.
     ///
     /// # Errors
-    /// `ConfigInvalid`, with the key and what was expected.
+    /// `ConfigInvalid`, with what was expected and, where one key is to blame, with that `key`. The value of a key that
+    /// sounds like a secret is not repeated.
     pub fn read<T: DeserializeOwned>(self) -> Result<T> {
-        serde_json::from_value(serde_json::Value::Object(self.0))
-            .map_err(|error| Error::new(ErrorKind::ConfigInvalid, error.to_string()))
+        let at = RefCell::new(None);
+        let visited = self.0.into_iter().inspect(|(key, _)| drop(at.replace(Some(key.clone()))));
+        // Past the last key none is to blame: what is wrong then is what is missing.
+        let visited = visited.chain(iter::from_fn(|| {
+            at.replace(None);
+            None
+        }));
+        let read = T::deserialize(MapDeserializer::<_, serde_json::Error>::new(visited));
+        read.map_err(|error| match at.take() {
+            None => Error::new(ErrorKind::ConfigInvalid, error.to_string()),
+            Some(key) if sounds_secret(&key) => {
+                Error::new(ErrorKind::ConfigInvalid, "the value is of another kind than this key takes")
+                    .with("key", key)
+            }
+            Some(key) => Error::new(ErrorKind::ConfigInvalid, error.to_string()).with("key", key),
+        })
     }
 }
 
@@ -120,6 +136,9 @@ pub struct BackendDef {
     pub uri_key: Option<&'static str>,
     /// Every key of its settings, so that a misspelt one can be corrected.
     pub keys: &'static [&'static str],
+    /// Those of the keys that hold a list, besides the one of the URI: a variable of the environment gives one with
+    /// commas, as in `TALKBOX_BACKENDS__MINE__NODES=a,b`.
+    pub list_keys: &'static [&'static str],
     /// Opens one.
     pub open: fn(BackendConfig, OpenContext) -> BoxFuture<'static, Result<Backend>>,
 }
@@ -181,5 +200,55 @@ impl Registry {
     /// All kinds, by name.
     pub fn iter(&self) -> impl Iterator<Item = &BackendDef> {
         self.0.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Settings {
+        nodes: Vec<String>,
+        #[serde(default)]
+        limit: Option<u8>,
+        #[serde(default)]
+        api_token: String,
+        #[serde(default)]
+        inner: BTreeMap<String, u8>,
+    }
+
+    fn read(value: serde_json::Value) -> Result<Settings> {
+        let serde_json::Value::Object(table) = value else { panic!("a table") };
+        BackendConfig::new(table).read()
+    }
+
+    #[test]
+    fn settings_become_the_backends_own_type() {
+        let settings = read(json!({ "nodes": ["a"], "limit": 3, "inner": { "x": 1 } })).expect("reads");
+        let inner = BTreeMap::from([("x".to_owned(), 1)]);
+        let expected = Settings { nodes: vec!["a".to_owned()], limit: Some(3), api_token: String::new(), inner };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_mistake_names_its_key_and_no_secret() {
+        for (table, key) in [
+            (json!({ "nodes": "a" }), Some("nodes")),
+            (json!({ "nodes": [1] }), Some("nodes")),
+            (json!({ "limit": 300, "nodes": [] }), Some("limit")),
+            (json!({ "inner": { "x": "no" }, "nodes": [] }), Some("inner")),
+            (json!({ "nods": [], "nodes": [] }), Some("nods")),
+            (json!({ "api_token": 918_273, "nodes": [] }), Some("api_token")),
+            (json!({ "limit": 3 }), None),
+        ] {
+            let error = read(table).expect_err("a mistake");
+            assert_eq!((error.kind(), error.context("key")), (ErrorKind::ConfigInvalid, key), "{error}");
+            assert!(!error.to_string().contains("918273"), "{error}");
+        }
+        assert!(read(json!({})).expect_err("a mistake").to_string().contains("nodes"), "what is missing is named");
     }
 }

@@ -15,6 +15,7 @@ fn def(name: &'static str, uri_key: Option<&'static str>, keys: &'static [&'stat
         schemes: &["test"],
         uri_key,
         keys,
+        list_keys: &["mirrors"],
         open: |_, _| Box::pin(async { Ok(Backend::default()) }),
     }
 }
@@ -23,7 +24,7 @@ fn registry() -> Registry {
     Registry::new()
         .with(def("nostr", Some("relays"), &["relays", "index_relays", "api_token", "timeout"]))
         .with(def("gossip", Some("nodes"), &["nodes"]))
-        .with(def("ipfs", None, &["pins"]))
+        .with(def("ipfs", None, &["pins", "mirrors"]))
         .with(def("memory", None, &[]))
 }
 
@@ -95,6 +96,12 @@ fn a_variable_is_read_in_the_type_of_its_key() {
     };
     // What the backend takes from a URI is a list; what the file has a type for keeps that; else it is read as TOML.
     assert_eq!(read("", "TALKBOX_BACKENDS__NOSTR__RELAYS", "wss://a.example"), json!(["wss://a.example"]));
+    // So is what it says is one, in an instance of any name; a list in brackets is one as well.
+    let mine = "backend = \"mine\"\n[backends.mine]\nkind = \"ipfs\"";
+    assert_eq!(read(mine, "TALKBOX_BACKENDS__MINE__MIRRORS", "a, b"), json!(["a", "b"]));
+    assert_eq!(read(mine, "TALKBOX_BACKENDS__MINE__MIRRORS", "a"), json!(["a"]));
+    assert_eq!(read(mine, "TALKBOX_BACKENDS__MINE__MIRRORS", "[\"a,b\"]"), json!(["a,b"]));
+    assert_eq!(read(mine, "TALKBOX_BACKENDS__MINE__PINS", "a,b"), json!("a,b"), "nobody said that it is a list");
     let list = "[backends.nostr]\nindex_relays = []";
     assert_eq!(read(list, "TALKBOX_BACKENDS__NOSTR__INDEX_RELAYS", "a,b"), json!(["a", "b"]));
     let text = "[backends.nostr]\napi_token = \"x\"";

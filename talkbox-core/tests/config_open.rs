@@ -31,6 +31,7 @@ fn def(name: &'static str, schemes: &'static [&'static str]) -> BackendDef {
         schemes,
         uri_key: Some("at"),
         keys: &["at", "fails"],
+        list_keys: &[],
         open: |config, context| Box::pin(std::future::ready(open_both(&config, &context))),
     }
 }

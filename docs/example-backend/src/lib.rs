@@ -34,6 +34,7 @@ pub fn backend() -> BackendDef {
         schemes: &["folder"],
         uri_key: None,
         keys: &["folder"],
+        list_keys: &[],
         open: |config, context| Box::pin(async { open(config, context) }),
     }
 }

@@ -201,7 +201,8 @@ fn form(name: &str, instance: &Instance, registry: &Registry) -> Result<Form> {
         if !def.keys.contains(&key) {
             return Err(unknown(key, def.keys.iter().copied().chain(["kind"]), &setting.origin).with("backend", name));
         }
-        let shape = (def.uri_key == Some(key) && path.len() == 1).then_some(Shape::List);
+        let is_list = path.len() == 1 && (def.uri_key == Some(key) || def.list_keys.contains(&key));
+        let shape = is_list.then_some(Shape::List);
         let shape = shape.filter(|_| matches!(setting.given, Given::Text(_)));
         settings.insert(path.clone(), (setting.value(&path.join("."), shape)?, setting.origin.clone()));
     }

@@ -37,6 +37,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
+pub(crate) use self::value::sounds_secret;
 use self::{
     instance::Instance,
     value::{Setting, Shape, invalid, shown},

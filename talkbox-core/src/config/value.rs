@@ -139,9 +139,7 @@ pub(super) fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Value, &'static
 /// As much of a value as may be shown: nothing under a key that sounds like a secret, and of a URL neither the user
 /// nor the query, since tokens travel in both.
 pub(super) fn shown(keys: &[String], value: &Value) -> Value {
-    const SECRET: [&str; 9] = ["secret", "token", "password", "passphrase", "auth", "key", "seed", "words", "cookie"];
-    let secret = |key: &String| SECRET.iter().any(|word| key.to_lowercase().contains(word));
-    if keys.iter().any(secret) {
+    if keys.iter().any(|key| sounds_secret(key)) {
         return Value::String("(hidden)".to_owned());
     }
     match value {
@@ -153,6 +151,13 @@ pub(super) fn shown(keys: &[String], value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// Whether what stands under a key may be a secret.
+pub(crate) fn sounds_secret(key: &str) -> bool {
+    const WORDS: [&str; 9] = ["secret", "token", "password", "passphrase", "auth", "key", "seed", "words", "cookie"];
+    let key = key.to_lowercase();
+    WORDS.iter().any(|word| key.contains(word))
 }
 
 pub(super) fn without_credentials(text: &str) -> String {

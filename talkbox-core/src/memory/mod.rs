@@ -28,6 +28,7 @@ pub fn backend() -> BackendDef {
         schemes: &[SCHEME],
         uri_key: Some("holders"),
         keys: &["holders", "gated", "max_envelope_bytes", "max_envelopes"],
+        list_keys: &[],
         open: |config, context| {
             Box::pin(async move {
                 let network =
