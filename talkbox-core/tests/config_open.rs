@@ -134,6 +134,19 @@ fn what_leads_nowhere_is_refused_with_its_line() {
     );
 }
 
+/// The key of a mailbox proves itself to these: also to the relays on which one only finds others and hears hints.
+#[tokio::test]
+async fn the_holders_are_those_of_every_instance_that_is_opened() {
+    let holders = async |name| {
+        let opened =
+            plan(name, COMPOSITIONS).expect("a plan").open(&Stack::default(), |name| OpenContext::new(name)).await;
+        opened.expect("opens").holders().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(holders("nostr").await, ["test:a"]);
+    assert_eq!(holders("hybrid").await, ["store:a", "test:a"]);
+    assert_eq!(holders("everywhere").await, ["test:a", "store:a"], "each once");
+}
+
 #[tokio::test]
 async fn each_instance_is_opened_once_and_closed() {
     let plan = plan("both", COMPOSITIONS).expect("a plan");

@@ -17,7 +17,7 @@ pub struct NodeConfig {
     /// The URL under which clients reach the node, such as `wss://node.example`. It is what an AUTH event has to name,
     /// so a public node behind a proxy must set it. `None`: the address that it listens on.
     pub public_url: Option<String>,
-    /// Whether gift wraps are served only to the mailbox that they are addressed to and to their author.
+    /// Whether gift wraps and hints are served only to the mailbox that they are addressed to and to their author.
     pub gate_reads: bool,
     /// The name that the node shows.
     pub name: String,

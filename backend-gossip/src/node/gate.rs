@@ -1,5 +1,5 @@
-//! Who may read what: gift wraps go to the mailbox that they are addressed to and to their author, once the key has
-//! been proved (NIP-42). Everything else is public.
+//! Who may read what: gift wraps, and hints that some have come, go to the mailbox that they are addressed to and to
+//! their author, once the key has been proved (NIP-42). Everything else is public.
 
 use talkbox_core::{MailboxId, PublicKey, event::kind};
 
@@ -10,6 +10,9 @@ use super::{
 
 /// Most keys that one connection proves. A client that reads several mailboxes on one connection is rare.
 pub(crate) const MAX_KEYS: usize = 8;
+
+/// Kinds that say who gets mail, and when.
+const PRIVATE: [u16; 2] = [kind::GIFT_WRAP, kind::HINT];
 
 /// The rights of one connection at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +26,10 @@ pub(crate) enum Rights {
 impl Rights {
     /// Whether this event may go to the connection.
     pub(crate) fn may_read(&self, event: &Facts) -> bool {
-        event.kind != kind::GIFT_WRAP || self.is_involved(event.author, event.mailbox)
+        !PRIVATE.contains(&event.kind) || self.is_involved(event.author, event.mailbox)
     }
 
-    /// Whether a gift wrap with these two ends may go to the connection.
+    /// Whether a gift wrap or hint with these two ends may go to the connection.
     pub(crate) fn is_involved(&self, author: PublicKey, mailbox: Option<MailboxId>) -> bool {
         match self {
             Self::Everything => true,
@@ -34,20 +37,20 @@ impl Rights {
         }
     }
 
-    /// Whether the connection may ask this at all. A filter that could give gift wraps has to say whose: by `#p`, by
-    /// author, or by ids, which cannot be guessed and are looked at one by one.
+    /// Whether the connection may ask this at all. A filter that could give gift wraps or hints has to say whose: by
+    /// `#p`, by author, or by ids, which cannot be guessed and are looked at one by one.
     ///
     /// # Errors
     /// `auth-required` where no key has been proved, `restricted` where it is another's mail that is asked for.
     pub(crate) fn check(&self, filter: &Filter) -> Result<(), Refusal> {
         let Self::Keys(keys) = self else { return Ok(()) };
-        if !filter.allows_kind(kind::GIFT_WRAP) {
+        if !PRIVATE.iter().any(|kind| filter.allows_kind(*kind)) {
             return Ok(());
         }
         if keys.is_empty() {
             return Err(Refusal::new(
                 Prefix::AuthRequired,
-                "gift wraps are served to their recipient and their author",
+                "gift wraps and hints are served to their recipient and their author",
             ));
         }
         if filter.ids.is_some()
@@ -56,7 +59,7 @@ impl Rights {
         {
             return Ok(());
         }
-        Err(Refusal::new(Prefix::Restricted, "gift wraps are served by #p or author of your own, or by ids"))
+        Err(Refusal::new(Prefix::Restricted, "gift wraps and hints are served by #p or author of your own, or by ids"))
     }
 
     /// Whether every match of the filter is addressed to one of the keys, so that nothing further has to be asked.
@@ -99,8 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gift_wrap_is_public() {
-        let records = Filter { kinds: Some([kind::RECORD].into()), ..Filter::default() };
-        assert_eq!(Rights::Keys(vec![]).check(&records), Ok(()));
+    fn records_lists_and_deletions_are_public_and_hints_are_not() {
+        let of = |kinds: &[u16]| Filter { kinds: Some(kinds.iter().copied().collect()), ..Filter::default() };
+        let public = of(&[kind::RECORD, kind::INBOX_RELAYS, kind::DELETION]);
+        assert_eq!(Rights::Keys(vec![]).check(&public), Ok(()));
+        for private in [of(&[kind::HINT]), of(&[kind::RECORD, kind::HINT]), of(&[kind::GIFT_WRAP])] {
+            let refused = |rights: Rights| rights.check(&private).expect_err("refused").prefix();
+            assert_eq!(refused(Rights::Keys(vec![])), Prefix::AuthRequired);
+            assert_eq!(refused(rights()), Prefix::Restricted);
+        }
+        assert_eq!(rights().check(&Filter { kinds: Some([kind::HINT].into()), ..asks(&[ME]) }), Ok(()));
     }
 }

@@ -1,8 +1,8 @@
 //! The node: a Nostr relay made for sealed mailboxes, on axum and SQLite.
 //!
 //! It takes gift wraps, their deletions, records, relay lists and hints, and nothing else. What it acknowledges is on
-//! the disk. Gift wraps are served only to the mailbox that they are addressed to and to their author. The NIPs it
-//! keeps to are in its information document; what bounds its clients is in [`Limits`].
+//! the disk. Gift wraps and hints are served only to the mailbox that they are addressed to and to their author. The
+//! NIPs it keeps to are in its information document; what bounds its clients is in [`Limits`].
 //!
 //! ```text
 //! socket → session → intake: policy, known id?, signature → writer: group commit → OK

@@ -76,6 +76,31 @@ async fn live_mail_is_gated_event_by_event() {
     assert_eq!(third.receive().await, json!(["EVENT", "a", value(&shown)]));
 }
 
+/// A hint says who gets mail, and when.
+#[tokio::test]
+async fn hints_are_gated_too() {
+    let (node, _) = node().await;
+    let (owner, stranger) = (key(), key());
+    let hint = |of: &talkbox_core::SecretKey| talkbox_core::Hint::sign(of.id(), &[], NOW).expect("signs");
+    let (hidden, shown) = (hint(&owner), hint(&stranger));
+    let everyones = json!({"kinds": [kind::HINT]});
+    let owners = json!({"kinds": [kind::HINT], "#p": [owner.id().to_hex()]});
+    let mut anonymous = Client::connect(&node).await;
+    let mut third = Client::connect_as(&node, &stranger).await;
+    for filter in [everyones, owners, json!({"kinds": [kind::HINT, kind::RECORD]})] {
+        refused(anonymous.query(std::slice::from_ref(&filter)).await, "auth-required:");
+        refused(third.query(&[filter]).await, "restricted:");
+    }
+    // Nor does one who knows the id, or the key that signed it, get it.
+    let by_id = json!({"ids": ids(&[hidden.event(), shown.event()])});
+    assert_eq!(third.ask(json!(["REQ", "a", by_id])).await, json!(["EOSE", "a"]));
+    let by_author = json!({"authors": [hidden.event().author().to_hex()]});
+    refused(third.query(&[by_author]).await, "restricted:");
+    anonymous.accepted(hidden.event()).await;
+    anonymous.accepted(shown.event()).await;
+    assert_eq!(third.receive().await, json!(["EVENT", "a", value(shown.event())]));
+}
+
 #[tokio::test]
 async fn a_node_that_does_not_gate_serves_everyone() {
     let (node, _) = node_with(|config| config.gate_reads = false).await;

@@ -115,7 +115,7 @@ impl Talkbox {
 
     /// Answers as the owner, to one's own holders alone.
     fn owner_auth(&self, key: &SecretKey) -> Arc<dyn Authorizer> {
-        Arc::new(KeyAuthorizer::for_holders(key.clone(), self.holders(), Arc::clone(&self.0.clock)))
+        Arc::new(KeyAuthorizer::for_holders(key.clone(), self.0.opened.holders(), Arc::clone(&self.0.clock)))
     }
 
     /// Answers as nobody in particular, for holders that want to know any key before they take something.

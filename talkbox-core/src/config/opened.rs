@@ -10,6 +10,7 @@ use crate::{
     Error, ErrorKind, Result,
     backend::{Backend, OpenContext},
     layers::{Metrics, Stack},
+    locator::Locator,
     mailbox::Mailbox,
     transport::Transport,
 };
@@ -111,6 +112,20 @@ impl Opened {
         let order: Vec<&str> = plan.transports().collect();
         self.transports.sort_by_key(|(name, _)| place(&order, name));
         Ok(())
+    }
+
+    /// Every holder that is configured, each once: those of the mailboxes in use first, then those of backends of which
+    /// only the transport is used. The key of a mailbox may prove itself to these.
+    pub fn holders(&self) -> Vec<Locator> {
+        let used = self.mailboxes.iter().map(|(_, mailbox)| mailbox);
+        let beside = self.backends.iter().filter_map(|(_, backend)| backend.mailbox.as_ref());
+        let mut holders = Vec::new();
+        for holder in used.chain(beside).flat_map(|mailbox| mailbox.holders()) {
+            if !holders.contains(&holder) {
+                holders.push(holder);
+            }
+        }
+        holders
     }
 
     /// Closes every instance; one that does not end is left after a few seconds.
