@@ -6,6 +6,7 @@ mod expiry;
 mod gating;
 mod hostile;
 mod info;
+mod kill;
 mod reconcile;
 mod replaceable;
 mod restart;

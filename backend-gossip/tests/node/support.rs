@@ -68,8 +68,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(node: &Node) -> Self {
-        let (socket, _) = connect_async_with_config(node.url(), None, true).await.expect("connects");
-        let mut client = Self { socket, challenge: String::new(), relay: node.url() };
+        Self::connect_to(&node.url()).await
+    }
+
+    pub(crate) async fn connect_to(url: &str) -> Self {
+        let (socket, _) = connect_async_with_config(url, None, true).await.expect("connects");
+        let mut client = Self { socket, challenge: String::new(), relay: url.to_owned() };
         let hello = client.receive().await;
         assert_eq!(hello[0], "AUTH");
         client.challenge = hello[1].as_str().expect("a challenge").to_owned();
@@ -100,6 +104,11 @@ impl Client {
 
     pub(crate) async fn send_raw(&mut self, message: Message) {
         self.socket.send(message).await.expect("sends");
+    }
+
+    /// Sends unless the connection has ended.
+    pub(crate) async fn try_send(&mut self, message: &Value) -> bool {
+        self.socket.send(Message::text(message.to_string())).await.is_ok()
     }
 
     /// The next message, or nothing where the connection has ended.
