@@ -90,6 +90,45 @@ async fn what_was_deleted_stays_away() {
     assert_eq!(store.ingest(import).await.expect("ingests").deleted, 1, "the message has a tombstone of its own");
 }
 
+/// The time of a message is the sender's word. One ahead of the clock is shown, and sorted as if it came now.
+#[tokio::test]
+async fn a_message_from_the_future_does_not_stay_on_top() {
+    let (store, clock) = memory().await;
+    let owner = secret();
+    let opener = Opener::new(owner.clone());
+    let mut first = batch(&owner, "a", &[]);
+    let one = sealed("from the future", &owner);
+    let mut message = opener.open(&one.envelope).expect("opens");
+    message.sent_at = NOW.plus(400 * 86_400);
+    first.opened.push((one.envelope.clone(), Opened::Message(message.clone())));
+    store.ingest(first).await.expect("ingests");
+    clock.advance(DAY);
+    let later = seal(&Draft::text("later"), &secret(), owner.id(), NOW.plus(86_400), &SealOptions::default());
+    store.ingest(batch(&owner, "a", &[&later.expect("seals")])).await.expect("ingests");
+    let newest = all(&store, &owner, MessageQuery::newest()).await;
+    let shown: Vec<_> = newest.iter().map(|stored| (stored.message.body.as_str(), stored.sort_time())).collect();
+    assert_eq!(shown, [("later", NOW.plus(86_400)), ("from the future", NOW)]);
+    assert_eq!(newest[1].message.sent_at, message.sent_at, "what the sender said is kept");
+}
+
+/// Holders refuse what is dated ahead; one that does not must not be able to make it stay for longer.
+#[tokio::test]
+async fn an_envelope_from_the_future_comes_in_its_time() {
+    let (store, clock) = memory().await;
+    let owner = secret();
+    let mut options = SealOptions::default();
+    options.backdate = false;
+    let at = |ahead: u64| seal(&Draft::text("x"), &secret(), owner.id(), NOW.plus(ahead), &options).expect("seals");
+    let (near, far) = (at(900), at(901));
+    let both = batch(&owner, "a", &[&near, &far]);
+    let done = store.ingest(both.clone()).await.expect("ingests");
+    assert_eq!((done.new.len(), done.ahead, done.expired), (1, 1, 0));
+    assert_eq!(store.known_set(owner.id()).await.expect("reads"), [(NOW.plus(900), near.envelope.id())]);
+    clock.advance(Duration::from_secs(1));
+    let done = store.ingest(both).await.expect("ingests");
+    assert_eq!((done.new.len(), done.ahead, done.duplicates), (1, 0, 1));
+}
+
 #[tokio::test]
 async fn what_was_refused_is_remembered_and_a_better_answer_wins() {
     let (store, _) = memory().await;

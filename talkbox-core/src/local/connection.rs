@@ -72,10 +72,14 @@ pub(super) fn check_weekly(db: &Connection, now: Timestamp) -> Sql<()> {
         return Ok(());
     }
     quick_check(db)?;
-    db.execute(
+    let noted = db.execute(
         "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (CHECKED, now.secs().to_le_bytes()),
-    )?;
+    );
+    if let Err(error) = noted {
+        // On a full disk mail can still be read; the file is then checked again by whoever opens it next.
+        tracing::warn!(%error, "the check of the store could not be noted");
+    }
     Ok(())
 }
 

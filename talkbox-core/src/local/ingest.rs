@@ -11,7 +11,10 @@ use super::{
     known::{DELETED, MAX_IDS, OPENED, REJECTED, UNREADABLE, sum_of, too_many},
     messages::StoredMessage,
 };
-use crate::{Cursor, Envelope, EnvelopeId, Error, ErrorKind, Locator, MailboxId, Message, Result, Timestamp};
+use crate::{
+    Cursor, Envelope, EnvelopeId, Error, ErrorKind, Locator, MailboxId, Message, Result, Timestamp,
+    envelope::MAX_FUTURE,
+};
 
 /// What one holder gave for one mailbox.
 #[derive(Clone, Debug)]
@@ -87,6 +90,8 @@ pub struct Ingested {
     pub deleted: u32,
     /// Envelopes that had expired. They were not taken.
     pub expired: u32,
+    /// Envelopes dated further ahead than anybody's clock may be. They were not taken, and are when their time has come.
+    pub ahead: u32,
 }
 
 impl Store {
@@ -123,6 +128,11 @@ fn ingest(access: &Access<'_>, batch: Ingest) -> Sql<Ingested> {
     for (envelope, opened) in batch.opened {
         if envelope.is_expired(access.now) && !batch.keep_expired {
             done.expired += 1;
+            continue;
+        }
+        // Good holders refuse these; others must not be a way around the longest time that anything is kept for.
+        if envelope.created_at() > access.now.plus(MAX_FUTURE) && !batch.keep_expired {
+            done.ahead += 1;
             continue;
         }
         let seq = mailbox.take(&envelope, opened, &mut done)?;

@@ -18,6 +18,8 @@ mod cursors;
 mod deletions;
 mod drafts;
 mod fault;
+#[cfg(test)]
+mod full_disk;
 mod holdings;
 mod ingest;
 mod known;

@@ -114,6 +114,25 @@ fn place(table: &str, row: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// The example of `docs/formats.md` §1a. It was computed from that text alone, by a Python program with the
+    /// XChaCha20-Poly1305 of libsodium and HKDF by hand.
+    #[test]
+    fn the_example_of_the_formats_holds() {
+        let key: Vec<u8> = (0..32).collect();
+        let rest = Rest::new(&StoreKey::from_bytes(key.try_into().expect("32 bytes")));
+        let sealed: [u8; 63] = crate::hex::decode_lower(concat!(
+            "404142434445464748494a4b4c4d4e4f5051525354555657",
+            "c9e5f4661ace5ba4b870147b7a06b219cfd1acf580532a",
+            "85f114cf1d2298823d84571290abf336",
+        ))
+        .expect("digits");
+        let row = [[0x11; 32], [0x22; 32]].concat();
+        let plain = rest.open("messages", &row, &sealed).expect("opens");
+        assert_eq!(**plain, *"the quick brown fox ☂".as_bytes());
+        let tag = rest.tag("pins", b"F12TWYXSDNW8QCK54PDT");
+        assert_eq!(crate::hex::encode(&tag), "af529756b84577f3aa797231ea2ac14f");
+    }
+
     #[test]
     fn a_row_opens_in_its_place_alone() {
         let rest = Rest::new(&StoreKey::from_bytes([1; 32]));
