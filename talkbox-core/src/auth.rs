@@ -117,3 +117,52 @@ impl fmt::Debug for KeyAuthorizer {
 fn tag(name: &str, value: &str) -> Vec<String> {
     vec![name.to_owned(), value.to_owned()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ManualClock, Timestamp};
+
+    fn key() -> SecretKey {
+        SecretKey::generate().expect("randomness")
+    }
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(ManualClock::new(Timestamp(1_790_000_000)))
+    }
+
+    fn locator(text: &str) -> Locator {
+        text.parse().expect("a locator")
+    }
+
+    /// Else a stranger's record could lead to a relay that passes on the challenge of one's own.
+    #[tokio::test]
+    async fn the_key_of_a_mailbox_answers_holders_of_ones_own_alone() {
+        let (own, other) = (locator("nostr:wss://own.example"), locator("nostr:wss://other.example"));
+        let auth = KeyAuthorizer::for_holders(key(), [own.clone()], clock());
+        let ask = |holder| {
+            let request = AuthRequest::Relay { holder, url: "wss://own.example", challenge: "c" };
+            auth.authorize(request)
+        };
+        assert!(ask(&own).await.is_ok());
+        let error = ask(&other).await.expect_err("a stranger's");
+        assert_eq!((error.kind(), error.context("holder")), (ErrorKind::Denied, Some("nostr:wss://other.example")));
+        let body = [1; 32];
+        let http = AuthRequest::Http { holder: &other, url: "https://own.example", method: "GET", body: Some(&body) };
+        assert_eq!(auth.authorize(http).await.expect_err("a stranger's").kind(), ErrorKind::Denied);
+    }
+
+    #[tokio::test]
+    async fn what_is_signed_names_the_relay_and_the_moment() {
+        let key = key();
+        let (auth, holder) = (KeyAuthorizer::for_anyone(key.clone(), clock()), locator("nostr:wss://a.example"));
+        let ask = |challenge| auth.authorize(AuthRequest::Relay { holder: &holder, url: "wss://a.example", challenge });
+        let event = ask("c").await.expect("signs");
+        assert_eq!((event.kind(), event.author()), (kind::RELAY_AUTH, key.public()));
+        assert_eq!((event.value("relay"), event.value("challenge")), (Some("wss://a.example"), Some("c")));
+        assert_eq!(event.created_at(), Timestamp(1_790_000_000));
+        assert_eq!(Event::parse(&event.to_json()).expect("a valid event"), event);
+        let long = "c".repeat(MAX_CHALLENGE + 1);
+        assert_eq!(ask(&long).await.expect_err("too long").kind(), ErrorKind::TooLarge);
+    }
+}

@@ -1,6 +1,12 @@
 //! Relays that do not mean well, or not work well: each costs only itself.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::{Value, json};
@@ -8,6 +14,7 @@ use talkbox_core::{
     AuditOptions, Backend, Difference, Envelope, EnvelopeId, ErrorKind, HoldingState, ListOptions, ManualClock,
     PutOptions, ReconcileOptions, Result, SecretKey, Timestamp, WatchEvent, WatchOptions,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     hostile::{Frame, Gate, Negentropy, Reads, Relay, Script, Writes},
@@ -374,4 +381,38 @@ async fn locators_of_others_lead_to_nothing_private() {
         .remove(0)
         .expect("allowed");
     assert_eq!(receipt.acks[0].holder, holder(&private.url));
+}
+
+/// Whoever answers there could send us to an address that is not looked at: to a service inside our network.
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let inner = Relay::honest().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("ws://{}", listener.local_addr().expect("an address"));
+    let target = inner.url.clone();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let answering = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut head = [0; 1_024];
+            if stream.read(&mut head).await.is_ok_and(|read| read == 0) {
+                continue;
+            }
+            let http = target.replace("ws://", "http://");
+            let status = ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"];
+            let status = status[count.load(Ordering::SeqCst) % 4];
+            let answer = format!("HTTP/1.1 {status}\r\nlocation: {http}\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.expect("answers");
+        }
+    });
+    let sent = envelopes(key().id(), 1);
+    for _ in 0..4 {
+        let backend = open_with(&[&url], TIMEOUT_MS, ManualClock::new(NOW), true).await;
+        let error = soon(mailbox(&backend).put(&sent, PutOptions::default())).await.remove(0).expect_err("a redirect");
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    }
+    assert!(asked.load(Ordering::SeqCst) >= 4);
+    assert_eq!(inner.connections(), 0);
+    answering.abort();
 }
