@@ -92,6 +92,13 @@ async fn fill(store: Store) {
             Err(error) => say("refused", &error.kind()),
         }
     }
+    // Down to the last page: what is as small as the note of a check finds no room either.
+    // Another value each time, since SQLite does not write the same one again.
+    for number in 0..1_000_u32 {
+        if let Err(error) = store.set_setting("small", Some(&number.to_le_bytes())).await {
+            return say("refused", &error.kind());
+        }
+    }
 }
 
 async fn read(store: Store) {
