@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -93,7 +94,7 @@ impl WebSocket {
         let handshake = Box::pin(client_async_tls_with_config(relay.as_str(), stream, Some(config), Some(connector)));
         let (socket, _) = handshake.await.map_err(|error| failed(relay, error))?;
         let (outgoing, incoming) = socket.split();
-        Ok((Box::pin(outgoing.sink_map_err(|error| error)), Box::pin(incoming)))
+        Ok((Box::pin(Released(outgoing)), Box::pin(incoming)))
     }
 }
 
@@ -109,6 +110,36 @@ fn failed(relay: &RelayUrl, error: tungstenite::Error) -> Error {
         other => unreachable(format!("no connection: {other}")),
     };
     told.with("relay", relay).source(error)
+}
+
+/// A sink that wakes nobody once everything is sent.
+///
+/// The socket remembers who wrote last, and wakes that task, too, when the next bytes come in: two tasks run where only
+/// the reader has something to do, on two cores, which doubles what an exchange costs.
+struct Released<S>(S);
+
+impl<S: Sink<Message> + Unpin> Sink<Message> for Released<S> {
+    type Error = S::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready_unpin(context)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), S::Error> {
+        self.0.start_send_unpin(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        ready!(self.0.poll_flush_unpin(context))?;
+        // Nothing is left to flush: this only makes nobody the one who wrote last. Where the reader is just at the socket
+        // it has to wait, and does not: then the next bytes wake one task too many.
+        let _ = self.0.poll_flush_unpin(&mut Context::from_waker(Waker::noop()));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_close_unpin(context)
+    }
 }
 
 async fn connect(relay: &RelayUrl, trust: Trust) -> Result<TcpStream> {
@@ -145,4 +176,50 @@ fn undelayed(stream: io::Result<TcpStream>) -> io::Result<TcpStream> {
     // An answer is awaited after each message: holding back small ones costs 40 ms each.
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use futures_util::FutureExt as _;
+    use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_wakes_the_reader_and_not_whoever_wrote_last() {
+        let (near, far) = tokio::io::duplex(READ_BUFFER);
+        let (near, mut far) = (
+            WebSocketStream::from_raw_socket(near, Role::Client, None).await,
+            WebSocketStream::from_raw_socket(far, Role::Server, None).await,
+        );
+        let (outgoing, mut incoming) = near.split();
+        let mut outgoing = Released(outgoing);
+        let (reader, writer) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let (reads, writes) = (Waker::from(Arc::clone(&reader)), Waker::from(Arc::clone(&writer)));
+
+        let mut sending = outgoing.send(Message::text("there"));
+        assert!(sending.poll_unpin(&mut Context::from_waker(&writes)).is_ready());
+        assert!(incoming.poll_next_unpin(&mut Context::from_waker(&reads)).is_pending());
+        far.send(Message::text("and back")).await.expect("is sent");
+        assert_eq!((reader.0.load(Ordering::SeqCst), writer.0.load(Ordering::SeqCst)), (1, 0));
+        let came = incoming.next().await.expect("a message").expect("a message");
+        assert_eq!(came, Message::text("and back"));
+    }
 }
