@@ -112,6 +112,7 @@ mod tests {
             schemes: &["probe"],
             uri_key: None,
             keys: &[],
+            list_keys: &[],
             open: |_, context| {
                 let proxy = context.proxy.map(|proxy| proxy.to_string()).unwrap_or_default();
                 Box::pin(async { Err(Error::new(ErrorKind::Unexpected, proxy)) })
