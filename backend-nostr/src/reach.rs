@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use talkbox_core::{Error, ErrorKind, Result};
+use talkbox_core::{Error, ErrorKind, Result, Retry};
 use tokio::net::lookup_host;
 
 use crate::relay_url::RelayUrl;
@@ -32,7 +32,8 @@ pub(crate) enum Trust {
 /// Resolves a relay's name, once, to the addresses that it may lead to.
 ///
 /// # Errors
-/// `Unreachable` where the name does not resolve, `Refused` where all of its addresses are closed to it.
+/// `Unreachable` where the name does not resolve, or where all of its addresses are closed to it: then trying again does
+/// not help.
 pub(crate) async fn resolve(relay: &RelayUrl, trust: Trust) -> Result<Vec<SocketAddr>> {
     let (host, port) = relay.host_and_port();
     let found = lookup_host((host.as_str(), port)).await.map_err(|error| {
@@ -55,7 +56,8 @@ pub(crate) fn is_at_home(relay: &RelayUrl, trust: Trust) -> bool {
 /// Checks a relay that a proxy will resolve.
 ///
 /// # Errors
-/// `Refused` where it leads to a private address or is not encrypted, and somebody else named it.
+/// `Unreachable`, and trying again does not help, where it leads to a private address or is not encrypted, and somebody
+/// else named it.
 pub(crate) fn check_unresolved(relay: &RelayUrl, trust: Trust) -> Result<()> {
     let is_allowed = match literal(&relay.host_and_port().0) {
         Some(address) => may_reach(address, trust, relay.is_encrypted()),
@@ -66,7 +68,7 @@ pub(crate) fn check_unresolved(relay: &RelayUrl, trust: Trust) -> Result<()> {
 
 fn closed_to_it(relay: &RelayUrl) -> Error {
     let why = "the relay is not configured here, and leads to a private address or is not encrypted";
-    Error::new(ErrorKind::Refused, why).with("relay", relay)
+    Error::new(ErrorKind::Unreachable, why).with("relay", relay).retry(Retry::No)
 }
 
 /// The address that a host is without being resolved.
@@ -159,7 +161,7 @@ mod tests {
     async fn a_foreign_relay_leads_nowhere_private() {
         let loopback = RelayUrl::parse("wss://127.0.0.1:1").expect("a relay");
         let refused = resolve(&loopback, Trust::Foreign).await.expect_err("private");
-        assert_eq!(refused.kind(), ErrorKind::Refused);
+        assert_eq!((refused.kind(), refused.is_retryable()), (ErrorKind::Unreachable, false));
         assert_eq!(resolve(&loopback, Trust::ForeignAnywhere).await.expect("allowed").len(), 1);
         assert_eq!(resolve(&loopback, Trust::Configured).await.expect("allowed").len(), 1);
     }
@@ -169,7 +171,7 @@ mod tests {
         let relay = |url: &str| RelayUrl::parse(url).expect(url);
         for private in ["wss://10.0.0.1", "wss://[::1]", "wss://localhost", "wss://a.localhost.", "wss://0x7f.1"] {
             let error = check_unresolved(&relay(private), Trust::Foreign).expect_err(private);
-            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unreachable, false));
             assert!(check_unresolved(&relay(private), Trust::Configured).is_ok());
             assert!(is_at_home(&relay(private), Trust::Configured), "{private}");
             assert!(!is_at_home(&relay(private), Trust::ForeignAnywhere), "{private}");

@@ -45,7 +45,7 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
     /// Opens one.
     ///
     /// # Errors
-    /// `Unreachable`, `Timeout`; `Refused` where the relay's name leads to an address that is closed to it.
+    /// `Unreachable`, also where the relay's name leads to an address that is closed to it; `Timeout`.
     async fn dial(&self, relay: &RelayUrl, trust: Trust) -> Result<(Outgoing, Incoming)>;
 }
 

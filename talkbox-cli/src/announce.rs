@@ -37,7 +37,7 @@ impl Announcement {
                         receipt.refused.iter().map(|refusal| (refusal.holder.to_string(), refusal.words.clone()));
                     announcement.failed.extend(refused);
                 }
-                Err(error) => announcement.failed.push((transport.clone(), error.to_string())),
+                Err(error) => announcement.failed.push((transport.clone(), error.message().to_owned())),
             }
         }
         announcement
@@ -81,12 +81,12 @@ pub(crate) async fn first(session: &Session, entry: &Entry) -> Outcome<Announcem
 
 /// Announces a mailbox again where a week has passed, where it moved, or where nobody took the last announcement.
 pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
-    let current = live.places();
+    let current = terms(session, live);
     let fresh = match sync_log::announced(live.talkbox.store(), entry.id).await {
         Ok(Some((time, places))) => places == current && time.plus(REFRESH) > session.clock.now(),
         _ => false,
     };
-    if fresh || current.is_empty() {
+    if fresh || live.talkbox.holders().is_empty() {
         return;
     }
     match announce(session, live, entry).await {
@@ -95,20 +95,27 @@ pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
     }
 }
 
+/// What an announcement says, in one line: where the mailbox lives, and what it asks of senders.
+fn terms(session: &Session, live: &Live) -> String {
+    let places: Vec<_> = live.talkbox.holders().iter().map(ToString::to_string).collect();
+    format!("{} work={} retention={}", places.join(" "), session.config.work(), session.config.retention_secs())
+}
+
 async fn announce(session: &Session, live: &Live, entry: &Entry) -> Outcome<Announcement> {
     let key: &SecretKey = live.key()?;
     let announced = match tokio::time::timeout(session.budget(PATIENCE), live.talkbox.announce(key)).await {
         Ok(Ok(announced)) => Announcement::of(&announced),
-        Ok(Err(error)) => {
-            Announcement { failed: vec![("everybody".to_owned(), error.to_string())], ..Announcement::default() }
-        }
+        Ok(Err(error)) => Announcement {
+            failed: vec![("everybody".to_owned(), error.message().to_owned())],
+            ..Announcement::default()
+        },
         Err(_) => Announcement {
             failed: vec![("everybody".to_owned(), "no answer in time".to_owned())],
             ..Announcement::default()
         },
     };
     if !announced.told.is_empty() {
-        sync_log::set_announced(live.talkbox.store(), entry.id, session.clock.now(), &live.places()).await?;
+        sync_log::set_announced(live.talkbox.store(), entry.id, session.clock.now(), &terms(session, live)).await?;
     }
     Ok(announced)
 }

@@ -153,7 +153,12 @@ impl From<Error> for Failure {
         let operation = error.operation().map(|operation| format!("{operation}: "));
         let message = operation.as_deref().and_then(|operation| text.strip_prefix(operation)).unwrap_or(&text);
         let failure = Self::new(Code::of(error.kind()), error.kind().as_str(), message);
-        match default_hint(error.kind()) {
+        let place = error.context("at").filter(|place| place.starts_with('-') || place.starts_with("TALKBOX_"));
+        let hint = match place {
+            Some(_) if error.kind() == ErrorKind::ConfigInvalid => Some("say it otherwise there"),
+            _ => hint_for(error.kind(), error.message()),
+        };
+        match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
@@ -171,13 +176,23 @@ impl From<io::Error> for Failure {
 }
 
 /// What helps against an error of this kind where the command knows nothing better.
-const fn default_hint(kind: ErrorKind) -> Option<&'static str> {
+fn hint_for(kind: ErrorKind, message: &str) -> Option<&'static str> {
     Some(match kind {
+        ErrorKind::Storage if message.contains("damaged") => {
+            "`talkbox config path` says where it is: keep a copy, move it away, and read again; what holders still keep is fetched anew"
+        }
+        ErrorKind::Storage if message.contains("for writing") => {
+            "its folder has to be one that you may write to; `talkbox config path` says where it is"
+        }
+        ErrorKind::Storage if message.contains("busy") => "try again once the other command has ended",
+        ErrorKind::Locked if message.contains("another key") => {
+            "put the `store.key` back that belongs to it; `talkbox config path` says where"
+        }
         ErrorKind::ConfigInvalid => "correct it there; `talkbox config check` then says whether all is right",
         ErrorKind::Unreachable => "check the network and `talkbox status`, then try again",
         ErrorKind::Timeout => "try again, or allow more time with `--timeout SECONDS`",
         ErrorKind::RateLimited => "wait a little; the outbox tries again by itself",
-        ErrorKind::Locked => "give the password at the prompt, or with `--password-file FILE`",
+        ErrorKind::Locked => "type the password again, or check the file that `--password-file` names",
         ErrorKind::Storage => "check that the disk is not full; `talkbox config path` says where the store is",
         ErrorKind::Unexpected => "run it again with `-v`; if it persists, please report it",
         _ => return None,
@@ -220,7 +235,7 @@ mod tests {
         let expected = json!({"v": 1, "error": {
             "code": "locked",
             "message": "the password is wrong",
-            "hint": "give the password at the prompt, or with `--password-file FILE`",
+            "hint": "type the password again, or check the file that `--password-file` names",
             "name": "tips",
         }});
         assert_eq!(failure.to_json(), expected);

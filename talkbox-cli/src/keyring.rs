@@ -262,6 +262,14 @@ impl Keyring {
     fn store_secret(&self) -> Outcome<Secret> {
         let path = self.paths.store_key();
         if !path.exists() {
+            let store = self.paths.store();
+            if store.exists() {
+                let (key, store) = (path.display(), store.display());
+                return Err(Failure::locked(format!("the key of the store is gone: there is no {key}")).hint(format!(
+                    "bring it back from a copy; without it {store} cannot be opened by anybody: move it away to begin \
+                     anew, and mail that holders still keep is fetched again"
+                )));
+            }
             files::private_folder(self.paths.data())?;
             let new = Secret::seal(&SecretKey::generate()?, None)?;
             // Where another process was faster, its key is the one.
@@ -333,7 +341,7 @@ fn read_entry(path: &Path) -> Outcome<Entry> {
 fn check_private(path: &Path) -> Outcome<()> {
     if files::is_open_to_others(path) {
         return Err(Failure::locked(format!("others can read {}", path.display()))
-            .hint(format!("chmod 600 {}", path.display())));
+            .hint(format!("`chmod 600 {}` closes it to them", path.display())));
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub(crate) async fn settle(session: &Session, live: Live, sent: &Sent, ways: &Wa
         }
     };
     let end = End::of(&entry, ways);
-    if matches!(end, End::Nobody) && ways.no_queue {
+    if matches!(end, End::Nobody | End::Refused) && ways.no_queue {
         store.cancel(entry.id).await?;
     }
     tell(&session.output, &entry, &end, to)?;
@@ -115,8 +115,10 @@ fn nobody() -> Failure {
 enum End {
     /// Enough holders have it.
     Stored,
-    /// Some have it.
+    /// Some have it, and the others may take it yet.
     TooFew,
+    /// Some have it, and the others refused it for good.
+    NoMore,
     /// Nobody has it yet; the outbox goes on.
     Queued,
     /// Nobody has it, and that is an error.
@@ -135,6 +137,7 @@ impl End {
         match (entry.is_stored(), entry.acks.is_empty()) {
             (true, _) => Self::Stored,
             (false, true) if refused_by_all => Self::Refused,
+            (false, false) if entry.next_try.is_none() => Self::NoMore,
             (false, _) if ways.wait => Self::Late,
             (false, false) => Self::TooFew,
             (false, true) if ways.no_queue => Self::Nobody,
@@ -145,6 +148,7 @@ impl End {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Stored => "stored",
+            Self::NoMore => "wedged",
             Self::TooFew | Self::Queued | Self::Late => "queued",
             Self::Nobody => "cancelled",
             Self::Refused => "wedged",
@@ -159,6 +163,11 @@ impl End {
                 let message = format!("stored by {got} of the {of} holders that were asked for");
                 Err(Failure::new(Code::TooFewAcks, "too-few-acks", message)
                     .hint("what may still help is tried again; `talkbox outbox` shows it, and `--min-acks NUMBER` asks for less"))
+            }
+            Self::NoMore => {
+                let message = format!("stored by {got} of the {of} holders that were asked for");
+                Err(Failure::new(Code::TooFewAcks, "too-few-acks", message)
+                    .hint("it can be read; the others refused it for good, and `--min-acks NUMBER` asks for less"))
             }
             Self::Late => Err(Failure::timeout(format!("stored by {got} of {of} holders when the time was over"))
                 .hint("it stays in the outbox and is tried again; `talkbox outbox flush --wait` goes on waiting")),
@@ -181,7 +190,7 @@ fn tell(output: &Output, entry: &OutboxEntry, end: &End, to: Option<Shortcode>) 
     let (got, of) = (entry.acks.len(), entry.locators.len());
     match end {
         End::Stored => output.line(format_args!("{GOOD}stored{GOOD:#}    {got}/{of}  {}", holders(entry)))?,
-        End::TooFew | End::Late if got > 0 => {
+        End::TooFew | End::NoMore | End::Late if got > 0 => {
             output.line(format_args!("{WARN}stored{WARN:#}    {got}/{of}  {}", holders(entry)))?
         }
         End::Refused => output.line(format_args!("{BAD}refused{BAD:#}   {of}/{of}"))?,

@@ -1,6 +1,10 @@
 //! What every command stands on: the configuration, the secrets, the store and the client, opened when needed.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use talkbox_core::{
     Clock, OpenContext, Registry, SecretKey, SystemClock,
@@ -36,6 +40,8 @@ pub(crate) struct Session {
     config_path: PathBuf,
     offline: bool,
     timeout: Option<u64>,
+    /// When the network was first asked for something: from then on `--timeout` counts, not while a password is typed.
+    asked_at: OnceLock<Instant>,
     /// Whether a mailbox was named for this command, by its flag or in the environment.
     names_mailbox: bool,
 }
@@ -55,11 +61,6 @@ impl Live {
     /// Where none was asked for.
     pub(crate) fn key(&self) -> Outcome<&SecretKey> {
         self.key.as_ref().ok_or_else(|| Failure::internal("the mailbox was not unlocked"))
-    }
-
-    /// Where the mailboxes of this computer live, in one line.
-    pub(crate) fn places(&self) -> String {
-        self.talkbox.holders().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// Closes the client and the store.
@@ -102,6 +103,7 @@ impl Session {
             config_path,
             offline: own.offline,
             timeout: own.timeout,
+            asked_at: OnceLock::new(),
             names_mailbox,
         })
     }
@@ -116,14 +118,15 @@ impl Session {
         self.offline
     }
 
-    /// How long the network may take, where `--timeout` says nothing else.
+    /// How long the network may take now: what is left of `--timeout`, else so long.
     pub(crate) fn budget(&self, default: Duration) -> Duration {
-        self.timeout.map_or(default, Duration::from_secs)
+        self.left().unwrap_or(default)
     }
 
-    /// How long the command may take, where `--timeout` says so.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.timeout.map(Duration::from_secs)
+    /// What is left of `--timeout`, where it was said.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let asked_at = self.asked_at.get_or_init(Instant::now);
+        self.timeout.map(|seconds| Duration::from_secs(seconds).saturating_sub(asked_at.elapsed()))
     }
 
     /// The mailbox that a command means: the one that it names, else that of `--mailbox` and of the configuration, else
@@ -202,6 +205,9 @@ impl Session {
     pub(crate) async fn open(&self, entry: Option<&Entry>) -> Outcome<Live> {
         let keys = self.unlock(entry)?;
         let store = self.store(&keys).await?;
+        if let Some(entry) = entry {
+            store.set_work_floor(entry.id, self.config.work()).await?;
+        }
         self.client(store, keys.mailbox).await
     }
 
@@ -214,6 +220,7 @@ impl Session {
         let mut settings = Settings::default();
         settings.min_acks = self.config.min_acks().map(|acks| u32::try_from(acks).unwrap_or(u32::MAX));
         settings.retention = self.config.retention_secs();
+        settings.work = self.config.work();
         settings.allow_private = self.config.allow_private();
         settings.proxy = self.config.proxy().cloned();
         let talkbox = Talkbox::new(store, opened, self.registry.clone(), Arc::clone(&self.clock), settings);
@@ -247,7 +254,8 @@ impl Session {
     /// What every command does before it ends: sends what is queued, for up to two seconds, and closes.
     pub(crate) async fn finish(&self, live: Live) {
         if !self.offline && self.is_configured() {
-            match live.talkbox.drain(live.key.as_slice(), LAST_DRAIN).await {
+            let budget = self.left().map_or(LAST_DRAIN, |left| left.min(LAST_DRAIN));
+            match live.talkbox.drain(live.key.as_slice(), budget).await {
                 Ok(drained) => {
                     let stored =
                         drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();

@@ -14,7 +14,7 @@ pub(crate) async fn set_last(store: &Store, owner: MailboxId, now: Timestamp) ->
     Ok(store.set_setting(&format!("read:{owner}"), Some(now.to_string().as_bytes())).await?)
 }
 
-/// When a mailbox was last announced, and as living where.
+/// When a mailbox was last announced, and with which terms.
 pub(crate) async fn announced(store: &Store, owner: MailboxId) -> Outcome<Option<(Timestamp, String)>> {
     let text = get(store, &format!("announced:{owner}")).await?;
     let parsed = text

@@ -88,7 +88,27 @@ fn somebody_without_a_mailbox_gets_an_answer() {
     let sent = ada.lines(["read", "--sent"]);
     assert_eq!((sent.len(), sent[0]["body"].as_str()), (1, Some("tell me more")), "its own copy is no mail");
     assert_eq!(ada.lines(["read", "--all"]).len(), 3);
-    assert_eq!(ada.lines(["status"])[0]["mailboxes"][0]["messages"]["unread"], 0);
+    assert_eq!(ada.json(["status"])["mailboxes"][0]["unread"], 0);
+}
+
+#[test]
+fn mail_below_the_work_floor_is_a_request() {
+    let relay = Relay::start();
+    let ada = Home::with_mailbox("tips", &[&relay.url]);
+    let bob = Home::with_relays(&[&relay.url]);
+    bob.run(["send", &ada.code(), "before there was a floor"]).success();
+    assert_eq!(ada.bodies(), ["before there was a floor"]);
+    let config = ada.path().join("config.toml");
+    let settings = std::fs::read_to_string(&config).expect("reads");
+    std::fs::write(&config, format!("work = 8\n{settings}")).expect("writes");
+    // It is announced with the next command that reads, and senders follow it.
+    assert!(ada.bodies().is_empty());
+    let sent = bob.json(["send", &ada.code(), "with work"]);
+    assert_eq!(ada.bodies(), ["with work"], "{sent}");
+    let requests = ada.lines(["read", "--requests", "--keep-unread"]);
+    assert_eq!((requests.len(), requests[0]["body"].as_str()), (1, Some("before there was a floor")));
+    assert!(requests[0]["request"] == true);
+    assert_eq!(ada.lines(["read", "--all"]).len(), 2);
 }
 
 #[test]
@@ -100,7 +120,7 @@ fn a_link_leads_to_a_mailbox_that_no_directory_knows() {
     let bob = Home::with_relays(&[&relay.url]);
     bob.run(["send", link.trim(), "by link"]).success();
     bob.run(["send", npub.trim(), "by key"]).success();
-    assert_eq!(ada.bodies(), ["by key", "by link"]);
+    assert_eq!(ada.bodies(), ["by link", "by key"]);
 }
 
 #[test]

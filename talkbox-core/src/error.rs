@@ -135,10 +135,13 @@ impl Error {
         }))
     }
 
-    /// Adds a pair of context, such as which relay.
+    /// Adds a pair of context, such as which relay. What an inner layer has said already is not said again.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((name, value.to_string()));
+        let value = value.to_string();
+        if self.context(name) != Some(&value) {
+            self.0.context.push((name, value));
+        }
         self
     }
 
@@ -245,6 +248,12 @@ mod tests {
     fn the_innermost_operation_is_kept() {
         let error = Error::new(ErrorKind::Timeout, "no answer").op("list").op("read");
         assert_eq!(error.operation(), Some("list"));
+    }
+
+    #[test]
+    fn every_layer_may_name_the_relay() {
+        let error = Error::new(ErrorKind::Timeout, "no answer").with("relay", "a").with("relay", "a").with("tries", 2);
+        assert_eq!(error.to_string(), "no answer (relay: a, tries: 2)");
     }
 
     #[test]

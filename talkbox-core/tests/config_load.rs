@@ -164,7 +164,7 @@ fn a_proxy_of_all_programs_counts_where_none_is_set() {
 
 #[test]
 fn a_mistake_is_told_with_its_line_and_what_was_meant() {
-    let known = "known: backend, mailbox, min_acks, retention, allow_private, proxy, backends";
+    let known = "known: backend, mailbox, min_acks, retention, work, allow_private, proxy, backends";
     for (text, told) in [
         ("\nbakend = \"nostr\"", format!("there is no setting `bakend`; did you mean `backend`? (at: config.toml:2, {known})")),
         ("min_acks = \"2\"", "`min_acks` takes a whole number (at: config.toml:1)".to_owned()),

@@ -363,7 +363,7 @@ async fn locators_of_others_lead_to_nothing_private() {
         .await
         .remove(0)
         .expect_err("private");
-    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unreachable, false));
     assert_eq!(private.connections(), 0);
     let other = "gossip:https://node.example".parse().expect("a locator");
     let receipt = mailbox(&backend)

@@ -30,7 +30,15 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut sink: Box<dyn Write + Send> = match &arguments.output {
         None => Box::new(io::stdout()),
         Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).open(path);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::OpenOptionsExt as _;
+                // Sealed as it is, it says how much mail came, and when.
+                options.mode(0o600);
+            }
+            let file = options.open(path);
             let file = file.map_err(|error| Failure::input(format!("cannot write {}: {error}", path.display())))?;
             Box::new(file)
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talkbox_core::{
     SecretKey, Target,
-    local::{OutboxEntry, OutboxId, OutboxQuery, OutboxState, Store, WaitingDraft},
+    local::{OutboxEntry, OutboxQuery, OutboxState, Store, WaitingDraft},
 };
 
 use crate::{
@@ -157,10 +157,10 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
     let budget = session.budget(if wait { WAIT } else { FLUSH });
     let end = tokio::time::Instant::now() + budget;
     let mut stored = 0;
-    let left = loop {
+    let (left, hopeful) = loop {
         // Whoever asks for it does not want to wait until the outbox would have tried again by itself.
-        for id in unsettled(live.talkbox.store()).await? {
-            live.talkbox.store().retry(id).await?;
+        for entry in unsettled(live.talkbox.store()).await? {
+            live.talkbox.store().hasten(entry.id).await?;
         }
         for waiting in waiting(live.talkbox.store()).await? {
             live.talkbox.store().postpone_draft(waiting.new.id, session.clock.now()).await?;
@@ -169,9 +169,11 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
         let drained = live.talkbox.drain(&keys, left.min(FLUSH)).await?;
         stored += drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();
         let store = live.talkbox.store();
-        let left = unsettled(store).await?.len() + waiting(store).await?.len();
-        if left == 0 || !wait || tokio::time::Instant::now() + REST >= end {
-            break left;
+        let left = unsettled(store).await?;
+        let hopeful = left.iter().filter(|entry| entry.next_try.is_some()).count() + waiting(store).await?.len();
+        let hopeless = left.iter().filter(|entry| entry.next_try.is_none()).count();
+        if hopeful == 0 || !wait || tokio::time::Instant::now() + REST >= end {
+            break (hopeful + hopeless, hopeful);
         }
         tokio::time::sleep(REST).await;
     };
@@ -181,6 +183,11 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
     } else {
         session.output.line(format_args!("stored {stored}, left {left}"))?;
     }
+    if wait && left > 0 && hopeful == 0 {
+        let message = format!("{left} messages are at fewer holders than was asked for, and the others refused them");
+        return Err(Failure::new(Code::TooFewAcks, "too-few-acks", message)
+            .hint("`talkbox outbox` says who refused them, and `talkbox outbox retry ID` asks those once more"));
+    }
     if wait && left > 0 {
         return Err(Failure::timeout(format!("{left} messages are not stored yet"))
             .hint("they stay in the outbox; `talkbox outbox` says who refused them or could not be reached"));
@@ -189,11 +196,11 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
 }
 
 /// Messages that not enough holders have yet; one page of them, which is more than is tried at once.
-async fn unsettled(store: &Store) -> Outcome<Vec<OutboxId>> {
+async fn unsettled(store: &Store) -> Outcome<Vec<OutboxEntry>> {
     let mut query = OutboxQuery::default();
     query.originals = true;
     query.unsettled = true;
-    Ok(store.outbox(query).await?.items.iter().map(|entry| entry.id).collect())
+    Ok(store.outbox(query).await?.items)
 }
 
 /// Drafts whose mailboxes are still looked for.

@@ -6,18 +6,20 @@
 
 use std::{collections::HashSet, io::Write, time::Duration};
 
+use futures_util::StreamExt as _;
 use talkbox_core::{
-    MailboxId, MessageId, SecretKey, Timestamp,
-    client::{Synced, Talkbox},
+    ErrorKind, Locator, MailboxId, MessageId, Timestamp,
+    client::SyncedHolder,
     local::{Kinds, MessageQuery, Store, StoredMessage, Way},
 };
+use tokio::sync::mpsc;
 
 use crate::{
     announce,
     exit::{Code, Failure, Outcome},
     keyring::Entry,
     output::{DIM, Output},
-    session::Session,
+    session::{Live, Session},
     sync_log,
     text::{self, one_line},
     view,
@@ -29,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PAGE: u32 = 64;
 /// Messages of the others: at 24 KiB each, 12 MiB at worst.
 const PAGE: u32 = 512;
+
+/// Holders that may be through while a reader is slow: more than most people have.
+const MAX_UNTOLD: usize = 64;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -48,8 +53,11 @@ pub(crate) struct Arguments {
     /// What was sent from this mailbox instead
     #[arg(long, conflicts_with_all = ["replies", "unread"])]
     sent: bool,
-    /// Also what was sent, control messages, and what this version cannot show
-    #[arg(long, conflicts_with = "sent")]
+    /// Mail that shows less work than the setting `work` asks for, instead
+    #[arg(long, conflicts_with_all = ["replies", "sent"])]
+    requests: bool,
+    /// Also what was sent, requests, control messages, and what this version cannot show
+    #[arg(long, conflicts_with_all = ["sent", "requests"])]
     all: bool,
     /// At most so many of what is stored, the latest
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -91,6 +99,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             session.unconfigured_note();
         }
         for owner in owners(&live.store, entry.as_ref()).await? {
+            live.store.set_work_floor(owner, if entry.is_some() { session.config.work() } else { 0 }).await?;
             arguments.list(&live.store, owner, &mut printer).await?;
         }
         live.close().await;
@@ -98,33 +107,57 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     }
     let live = session.open(entry.as_ref()).await?;
     let store = live.talkbox.store().clone();
-    let syncing = tokio::spawn(sync(live.talkbox.clone(), live.key.clone(), session.budget(PATIENCE)));
+    let mut arriving = start_sync(&live, session.budget(PATIENCE)).await?;
     let owners = owners(&store, entry.as_ref()).await?;
     for owner in &owners {
-        if let Err(failure) = arguments.list(&store, *owner, &mut printer).await {
-            // Whoever read has gone: nothing is left to wait for.
-            syncing.abort();
-            return Err(failure);
-        }
+        arguments.list(&store, *owner, &mut printer).await?;
     }
     session.output.progress("asking the network …");
-    let synced = syncing.await.map_err(Failure::internal)?;
+    let mut answers = Answers::default();
+    while let Some(SyncedHolder { holder, outcome, new }) = arriving.recv().await {
+        arguments.arrived(&store, &owners, &mut printer, &new).await?;
+        answers.take(session, &holder, outcome)?;
+    }
     session.output.progress_done();
-    match synced {
-        Ok(synced) => {
-            arguments.arrived(&store, &owners, &mut printer, &synced).await?;
-            tell_holders(session, &synced);
-            if let Some(entry) = &entry {
-                if !synced.nobody_answered() {
-                    sync_log::set_last(&store, entry.id, session.clock.now()).await?;
-                }
-                announce::refresh(session, &live, entry).await;
-            }
-        }
-        Err(error) => session.output.warn(format_args!("the network brought nothing: {error}")),
+    if let Some(entry) = entry.as_ref().filter(|_| answers.answered > 0) {
+        sync_log::set_last(&store, entry.id, session.clock.now()).await?;
+        announce::refresh(session, &live, entry).await;
     }
     session.finish(live).await;
-    printer.finish()
+    let printed = printer.finish()?;
+    answers.outcome()?;
+    Ok(printed)
+}
+
+/// How many holders answered, and how many did not.
+#[derive(Debug, Default)]
+struct Answers {
+    answered: usize,
+    failed: usize,
+}
+
+impl Answers {
+    fn take(&mut self, session: &Session, holder: &Locator, outcome: talkbox_core::Result<usize>) -> Outcome<()> {
+        match outcome {
+            Ok(_) => self.answered += 1,
+            Err(error) if error.kind() == ErrorKind::Storage => return Err(error.into()),
+            Err(error) => {
+                self.failed += 1;
+                session.output.progress_done();
+                session.output.warn(format_args!("{holder}: {}", one_line(error.message(), 160)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is stored here is no answer to what is new.
+    fn outcome(&self) -> Outcome<()> {
+        if self.answered > 0 || self.failed == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Unreachable, "unreachable", "no holder answered, so nothing new can have come")
+            .hint("what is stored here was shown; `--no-sync` asks nobody"))
+    }
 }
 
 /// Whose messages are listed: those of the mailbox, or of every throw-away key.
@@ -135,20 +168,27 @@ async fn owners(store: &Store, entry: Option<&Entry>) -> Outcome<Vec<MailboxId>>
     })
 }
 
-/// Asks the network, in a task of its own: it must not stand still while a page waits for a slow reader.
-async fn sync(talkbox: Talkbox, key: Option<SecretKey>, budget: Duration) -> talkbox_core::Result<Synced> {
-    match key {
-        Some(key) => talkbox.sync(&key, budget).await,
-        None => talkbox.sync_conversations(budget).await,
-    }
-}
-
-/// Says who could not be asked.
-pub(crate) fn tell_holders(session: &Session, synced: &Synced) {
-    let failed = synced.holders.iter().filter_map(|(holder, result)| Some((holder, result.as_ref().err()?)));
-    for (holder, error) in failed {
-        session.output.warn(format_args!("{holder}: {}", one_line(&error.to_string(), 160)));
-    }
+/// Asks the network, in a task of its own: it must not stand still while a page waits for a slow reader. The task ends
+/// once nobody listens any more.
+async fn start_sync(live: &Live, budget: Duration) -> Outcome<mpsc::Receiver<SyncedHolder>> {
+    let mut syncing = match &live.key {
+        Some(key) => live.talkbox.syncing(key, budget),
+        None => live.talkbox.syncing_conversations(budget).await?,
+    };
+    let (tell, arriving) = mpsc::channel(MAX_UNTOLD);
+    tokio::spawn(async move {
+        loop {
+            let synced = tokio::select! {
+                synced = syncing.next() => synced,
+                () = tell.closed() => return,
+            };
+            let Some(synced) = synced else { return };
+            if tell.send(synced).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(arriving)
 }
 
 impl Arguments {
@@ -168,6 +208,8 @@ impl Arguments {
         let mut query = MessageQuery::oldest();
         query.unread = self.unread;
         query.since = self.since.map(|seconds| now.minus(seconds));
+        // What one sent oneself is not held to what one asks of others.
+        query.requests = (!self.all && !self.sent).then_some(self.requests);
         if self.all {
             query.kinds = Kinds::ALL;
             query.way = Way::Both;
@@ -219,17 +261,18 @@ impl Arguments {
         store: &Store,
         owners: &[MailboxId],
         printer: &mut Printer<'_>,
-        synced: &Synced,
+        new: &[MessageId],
     ) -> Outcome<()> {
-        let MessageQuery { kinds, way, .. } = self.query(printer.now);
-        for batch in synced.new.chunks(PAGE as usize) {
+        let MessageQuery { kinds, way, requests, .. } = self.query(printer.now);
+        for batch in new.chunks(PAGE as usize) {
             for owner in owners {
                 let mut messages = Vec::with_capacity(batch.len());
                 for id in batch {
                     let message = store.message(*owner, *id).await?;
-                    messages.extend(
-                        message.filter(|stored| kinds.has(stored.message.kind) && way.has(*owner, &stored.message)),
-                    );
+                    messages.extend(message.filter(|stored| {
+                        let is_wanted = requests.is_none_or(|requests| requests == stored.requests);
+                        is_wanted && kinds.has(stored.message.kind) && way.has(*owner, &stored.message)
+                    }));
                 }
                 printer.print(store, *owner, &messages).await?;
             }

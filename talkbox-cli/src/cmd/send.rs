@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use talkbox_core::{
-    Draft, ErrorKind, MessageId, SecretKey, Shortcode,
+    Draft, ErrorKind, MessageId, Retry, SecretKey, Shortcode,
     address::{Address, Target},
     client::{LaterRequest, Resolved, SendRequest},
     local::Pin,
@@ -150,7 +150,8 @@ fn mistyped(error: ParseError) -> Failure {
 /// Whether it is only that nobody can be asked now: then the message is kept, as one is that is found and cannot be
 /// delivered.
 fn waits(session: &Session, error: &talkbox_core::Error) -> bool {
-    session.is_configured() && (session.is_offline() || error.kind() == ErrorKind::Unreachable)
+    let nobody = error.kind() == ErrorKind::Unreachable && error.retry_advice() != Retry::No;
+    session.is_configured() && (session.is_offline() || nobody)
 }
 
 fn unresolved(session: &Session, address: &Address, error: talkbox_core::Error) -> Failure {

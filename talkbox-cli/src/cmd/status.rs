@@ -40,6 +40,7 @@ pub(crate) async fn run(session: &Session, _arguments: &Arguments) -> Outcome {
         });
     }
     let outbox = Outbox::count(store).await?;
+    let deletions = store.count_deletions().await?;
     let holders = if session.is_offline() {
         Vec::new()
     } else {
@@ -54,18 +55,20 @@ pub(crate) async fn run(session: &Session, _arguments: &Arguments) -> Outcome {
         session.output.object(&json!({
             "mailboxes": mailboxes.iter().map(Line::json).collect::<Vec<_>>(),
             "outbox": outbox.json(),
+            "deletions": deletions,
             "backend": session.config.backend(),
             "holders": holders.iter().map(|(holder, error)| json!({"holder": holder, "reachable": error.is_none(), "error": error})).collect::<Vec<_>>(),
         }))?;
         return Ok(Code::Done);
     }
-    tell(session, &mailboxes, &outbox, &holders, now)
+    tell(session, &mailboxes, &outbox, deletions, &holders, now)
 }
 
 fn tell(
     session: &Session,
     mailboxes: &[Line],
     outbox: &Outbox,
+    deletions: u64,
     holders: &[(Locator, Option<String>)],
     now: Timestamp,
 ) -> Outcome {
@@ -89,6 +92,9 @@ fn tell(
     }
     let Outbox { queued, stored, delivered, wedged, .. } = outbox;
     output.line(format_args!("outbox     {queued} queued, {stored} stored, {delivered} delivered, {wedged} stuck"))?;
+    if deletions > 0 {
+        output.line(format_args!("deletions  {deletions} not confirmed yet; holders are asked again"))?;
+    }
     output.line(format_args!("backend    {}", session.config.backend()))?;
     if !session.is_configured() {
         session.unconfigured_note();
@@ -171,7 +177,7 @@ async fn reach(opened: &Opened, owner: MailboxId, budget: Duration) -> Vec<(Loca
         let error = match tokio::time::timeout(budget, asked).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) if error.kind() == ErrorKind::Denied => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(error.message().to_owned()),
             Err(_) => Some("no answer".to_owned()),
         };
         (holder, error)

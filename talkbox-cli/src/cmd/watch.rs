@@ -30,7 +30,9 @@ use crate::{
                         has ended with exit code 0, and otherwise it comes again with the next `watch`.\n\n\
                         CMD is run by `sh -c`, one at a time, with the body on standard input and TALKBOX_ID, \
                         TALKBOX_FROM, TALKBOX_TIME and TALKBOX_SUBJECT in its environment. With \
-                        `--timeout` it ends after that long, with exit code 9 where nothing came."
+                        `--timeout` it ends after that long, with exit code 9 where nothing came.\n\n\
+                        Of two that watch one mailbox on one computer each message goes to one or both: what one has \
+                        marked as read, the other does not wait for."
 )]
 pub(crate) struct Arguments {
     /// The mailbox, by its name on this computer
@@ -81,7 +83,7 @@ impl Watch<'_> {
         if self.hand_out_unread(&store).await? {
             return Ok(Code::Done);
         }
-        let end = self.session.timeout().map(|timeout| Instant::now() + timeout);
+        let end = self.session.left().map(|timeout| Instant::now() + timeout);
         let over = async {
             match end {
                 Some(end) => tokio::time::sleep_until(end).await,
@@ -123,6 +125,7 @@ impl Watch<'_> {
     async fn hand_out_unread(&mut self, store: &Store) -> Outcome<bool> {
         let mut query = MessageQuery::oldest();
         query.unread = true;
+        query.requests = Some(false);
         loop {
             let page = store.messages(self.owner, query.clone()).await?;
             for message in &page.items {
@@ -140,8 +143,8 @@ impl Watch<'_> {
     /// Prints a message or runs the command for it, once. Whether it is over.
     async fn hand_out(&mut self, store: &Store, stored: &StoredMessage) -> Outcome<bool> {
         let message = &stored.message;
-        // A copy of what was sent from here is nothing to wait for.
-        if message.is_copy_of(self.owner) {
+        // A copy of what was sent from here is nothing to wait for, and requests are there to be looked through.
+        if stored.requests || message.is_copy_of(self.owner) {
             return Ok(false);
         }
         if self.handed.len() >= MAX_HANDED {

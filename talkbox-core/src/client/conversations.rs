@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::stream::BoxStream;
+use tokio::time::Instant;
+
 use super::{
     Talkbox,
-    sync::{Source, Synced},
+    sync::{Source, Synced, SyncedHolder, collect},
 };
 use crate::{Authorizer, KeyAuthorizer, Opener, Result};
 
@@ -14,6 +17,15 @@ impl Talkbox {
     /// # Errors
     /// `Storage`. What holders did is in the answer.
     pub async fn sync_conversations(&self, budget: Duration) -> Result<Synced> {
+        collect(self.syncing_conversations(budget).await?).await
+    }
+
+    /// As [`sync_conversations`](Self::sync_conversations), holder by holder, as each of them is through.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn syncing_conversations(&self, budget: Duration) -> Result<BoxStream<'static, SyncedHolder>> {
+        let end = Instant::now() + budget;
         let mut sources = Vec::new();
         for conversation in self.0.store.conversations().await? {
             let Some(record) = self.0.store.pinned_by_id(conversation.recipient).await? else { continue };
@@ -32,6 +44,6 @@ impl Talkbox {
                 }
             }
         }
-        self.sync_all(sources, budget).await
+        Ok(self.sync_all(sources, end))
     }
 }

@@ -1,15 +1,20 @@
 //! Deleting: at once and for ever in the store, then asked of every holder until it confirms.
 
+use std::collections::BTreeSet;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::Talkbox;
 use crate::{
-    DeleteOptions, DeleteRequest, Deletion, EnvelopeId, EventId, Locator, MessageId, Result, SecretKey,
-    local::PendingDeletion,
+    DeleteOptions, DeleteRequest, Deletion, EnvelopeId, EventId, Locator, MessageId, Result, Retry, SecretKey,
+    Timestamp, local::PendingDeletion,
 };
 
-/// When a holder that has not confirmed is asked again, in seconds.
+/// When a holder that took the request and has not confirmed it is asked again, in seconds.
 const ASK_AGAIN: u64 = 6 * 3600;
+/// How soon one that could not be asked is asked again, in seconds. The pause grows with the age of the request.
+const ASK_SOON: u64 = 4;
 /// How long holders are asked: many take a deletion and never carry it out, in seconds.
 const ASK_FOR: u64 = 7 * 86_400;
 /// Requests that one drain takes up.
@@ -41,10 +46,10 @@ impl Talkbox {
         let gone = self.0.store.delete(key.id(), messages, &[]).await?;
         let mut deleted = Deleted { messages: gone.messages, envelopes: gone.envelopes, requests: Vec::new() };
         for request in self.sign_deletions(key).await? {
-            let id = request.event().id();
-            let outcome = self.ask(request, self.holders(), Some(key), end).await;
-            self.settle_deletion(id, &outcome).await?;
-            deleted.requests.push(outcome);
+            let (id, now) = (request.event().id(), self.0.clock.now());
+            let asked = self.ask(request, self.holders(), Some(key), end).await;
+            self.settle_deletion(id, now, &asked).await?;
+            deleted.requests.push(asked.outcome);
         }
         Ok(deleted)
     }
@@ -76,57 +81,79 @@ impl Talkbox {
                     self.0.store.settle_deletion(id, &Deletion::default(), None).await?;
                     continue;
                 }
-                let outcome = self.ask(request, at, None, end).await;
-                self.settle_deletion(id, &outcome).await?;
+                let asked = self.ask(request, at, None, end).await;
+                self.settle_deletion(id, made_at, &asked).await?;
             }
         }
         Ok(())
     }
 
-    async fn ask(
+    async fn ask(&self, request: DeleteRequest, at: Vec<Locator>, key: Option<&SecretKey>, end: Instant) -> Asked {
+        let mut answers = Deletion::default();
+        let mut failed = None;
+        let mut silent: BTreeSet<Locator> = at.iter().cloned().collect();
+        let mut asking: FuturesUnordered<_> =
+            at.into_iter().map(|holder| self.ask_one(request.clone(), holder, key)).collect();
+        while let Ok(Some((holder, answer))) = timeout_at(end, asking.next()).await {
+            let refused = match answer {
+                Ok(answer) => {
+                    answers.holders.extend(answer.holders);
+                    answer.refused
+                }
+                Err(error) => {
+                    let refused = error.refusals().to_vec();
+                    failed = Some(error);
+                    refused
+                }
+            };
+            let answered = answers.holders.iter().any(|(other, _)| *other == holder);
+            if answered || refused.iter().any(|refusal| refusal.retry == Retry::No) {
+                silent.remove(&holder);
+            }
+            answers.refused.extend(refused);
+        }
+        let outcome = match failed {
+            Some(error) if answers.holders.is_empty() => Err(error),
+            _ => Ok(answers),
+        };
+        Asked { outcome, all_answered: silent.is_empty() }
+    }
+
+    async fn ask_one(
         &self,
         request: DeleteRequest,
-        at: Vec<Locator>,
+        holder: Locator,
         key: Option<&SecretKey>,
-        end: Instant,
-    ) -> Result<Deletion> {
+    ) -> (Locator, Result<Deletion>) {
         let auth = match key {
-            Some(key) => self.owner_auth(key),
-            None => self.anyone_auth()?,
+            Some(key) => Ok(self.owner_auth(key)),
+            None => self.anyone_auth(),
         };
-        let mut outcome = Deletion::default();
-        let asking = at.into_iter().map(|holder| {
-            let (request, auth) = (request.clone(), std::sync::Arc::clone(&auth));
-            async move {
-                let mailbox = self.0.routes.to(&holder).await?;
+        let mailbox = self.0.routes.to(&holder).await;
+        let answer = match (auth, mailbox) {
+            (Ok(auth), Ok(mailbox)) => {
                 let options = DeleteOptions::default().auth(Some(auth)).at([holder.clone()]);
                 let mut answers = mailbox.delete(std::slice::from_ref(&request), options).await;
                 answers.pop().unwrap_or_else(|| Ok(Deletion::default()))
             }
-        });
-        let mut asking: futures_util::stream::FuturesUnordered<_> = asking.collect();
-        let mut failed = None;
-        while let Ok(Some(answer)) = timeout_at(end, futures_util::StreamExt::next(&mut asking)).await {
-            match answer {
-                Ok(answer) => {
-                    outcome.holders.extend(answer.holders);
-                    outcome.refused.extend(answer.refused);
-                }
-                Err(error) => {
-                    outcome.refused.extend(error.refusals().iter().cloned());
-                    failed = Some(error);
-                }
-            }
-        }
-        match failed {
-            Some(error) if outcome.holders.is_empty() => Err(error),
-            _ => Ok(outcome),
-        }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        (holder, answer)
     }
 
-    async fn settle_deletion(&self, id: EventId, outcome: &Result<Deletion>) -> Result<()> {
+    async fn settle_deletion(&self, id: EventId, made_at: Timestamp, asked: &Asked) -> Result<()> {
         let nothing = Deletion::default();
-        let outcome = outcome.as_ref().unwrap_or(&nothing);
-        self.0.store.settle_deletion(id, outcome, Some(self.0.clock.now().plus(ASK_AGAIN))).await
+        let outcome = asked.outcome.as_ref().unwrap_or(&nothing);
+        let now = self.0.clock.now();
+        let age = now.secs().saturating_sub(made_at.secs());
+        let pause = if asked.all_answered { ASK_AGAIN } else { age.clamp(ASK_SOON, ASK_AGAIN) };
+        self.0.store.settle_deletion(id, outcome, Some(now.plus(pause))).await
     }
+}
+
+/// What holders said to a request.
+struct Asked {
+    outcome: Result<Deletion>,
+    /// Whether each of them did, be it that it refuses.
+    all_answered: bool,
 }

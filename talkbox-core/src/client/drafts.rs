@@ -80,7 +80,8 @@ impl Talkbox {
             match self.seal_draft(&waiting, key, budget).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
-                Err(error) if error.retry_advice() == Retry::No => {
+                // Another command, with other networks, may reach what this one does not.
+                Err(error) if error.retry_advice() == Retry::No && error.kind() != ErrorKind::Unreachable => {
                     self.0.store.give_up_draft(waiting.new.id, error.message()).await?;
                 }
                 Err(_) => {

@@ -130,8 +130,11 @@ impl Talkbox {
         }
         for (place, ids) in waiting {
             for id in ids {
-                let refusal = Refusal::new(place.clone(), ErrorKind::Timeout, "no answer yet");
-                receipts.entry(id).or_default().refused.push(refusal);
+                // What it said before tells more than that it is silent now.
+                let said = entries.iter().find(|entry| entry.id == id).into_iter().flat_map(|entry| &entry.refused);
+                let said = said.into_iter().find(|refusal| refusal.holder == place).cloned();
+                let silent = || Refusal::new(place.clone(), ErrorKind::Timeout, "no answer yet");
+                receipts.entry(id).or_default().refused.push(said.unwrap_or_else(silent));
             }
         }
         Ok(receipts)
@@ -236,18 +239,22 @@ fn merge(receipt: &mut Receipt, place: &Locator, answer: Result<Receipt>) {
         Ok(answer) => {
             receipt.acks.extend(answer.acks);
             receipt.pending.extend(answer.pending);
-            receipt.refused.extend(answer.refused);
+            receipt.refused.extend(answer.refused.into_iter().map(for_the_outbox));
         }
-        Err(error) => receipt.refused.push(refusal_of(place, &error)),
+        Err(error) => {
+            let own = error.refusals().iter().find(|refusal| refusal.holder == *place);
+            let refusal = own.cloned().unwrap_or_else(|| Refusal::of(place.clone(), &error));
+            receipt.refused.push(for_the_outbox(refusal));
+        }
     }
 }
 
-/// What an error says of one place: the place's own refusal where it made one.
-fn refusal_of(place: &Locator, error: &Error) -> Refusal {
-    let own = error.refusals().iter().find(|refusal| refusal.holder == *place);
-    let mut refusal = own.cloned().unwrap_or_else(|| Refusal::of(place.clone(), error));
-    // A layer that has used up its tries does not speak for the outbox, which has days.
-    if refusal.retry == Retry::Exhausted || error.retry_advice() == Retry::Exhausted {
+/// A refusal as the outbox takes it, which has days: only what the holder itself says of the envelope is final. That
+/// this configuration has no way to it, or that a layer has used up its tries, may be otherwise with the next command.
+fn for_the_outbox(mut refusal: Refusal) -> Refusal {
+    use ErrorKind::{Denied, InvalidEnvelope, Refused, TooLarge};
+    let said_by_the_holder = matches!(refusal.kind, Denied | InvalidEnvelope | Refused | TooLarge);
+    if matches!(refusal.retry, Retry::Exhausted) || (matches!(refusal.retry, Retry::No) && !said_by_the_holder) {
         refusal.retry = Retry::After(None);
     }
     refusal

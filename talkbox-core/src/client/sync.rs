@@ -1,15 +1,18 @@
 //! Syncing: what holders have and the store has not, checked, opened and stored, page by page.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::Talkbox;
 use crate::{
     Authorizer, Cursor, Envelope, EnvelopeId, Error, ErrorKind, ListOptions, Locator, Mailbox, Message, MessageId,
     Opener, RawEnvelope, ReconcileOptions, Result, SecretKey,
-    local::{Ingest, Ingested, Opened, Rejected, StoredMessage},
+    local::{Ingest, Ingested, Opened, Rejected},
     watcher::Fetch,
 };
 
@@ -19,17 +22,22 @@ const MAX_PAGES: usize = 10_000;
 /// What a sync brought.
 #[derive(Debug, Default)]
 pub struct Synced {
-    /// The messages that are new, in the order in which they came.
+    /// The messages that are new, the oldest first.
     pub new: Vec<MessageId>,
     /// How many each holder brought, or why it brought none.
     pub holders: Vec<(Locator, Result<usize>)>,
 }
 
-impl Synced {
-    /// Whether no holder answered at all.
-    pub fn nobody_answered(&self) -> bool {
-        !self.holders.is_empty() && self.holders.iter().all(|(_, result)| result.is_err())
-    }
+/// One holder is through with a sync.
+#[derive(Debug)]
+pub struct SyncedHolder {
+    /// Which holder.
+    pub holder: Locator,
+    /// How many new messages it brought, or why it failed. What it brought before it failed is kept.
+    pub outcome: Result<usize>,
+    /// All new messages that came since another holder was through, the oldest first: what this one brought, and what
+    /// others have brought so far.
+    pub new: Vec<MessageId>,
 }
 
 /// What an import brought.
@@ -60,47 +68,43 @@ impl Talkbox {
     /// # Errors
     /// `Storage`. What holders did is in the answer.
     pub async fn sync(&self, key: &SecretKey, budget: Duration) -> Result<Synced> {
+        collect(self.syncing(key, budget)).await
+    }
+
+    /// As [`sync`](Self::sync), holder by holder, as each of them is through: who waits for what is new need not wait
+    /// for the slowest. Dropping the stream ends all work.
+    pub fn syncing(&self, key: &SecretKey, budget: Duration) -> BoxStream<'static, SyncedHolder> {
         let opener = Arc::new(Opener::new(key.clone()));
         let auth = self.owner_auth(key);
         let mailboxes = self.0.opened.mailboxes.iter();
         let sources = mailboxes
             .flat_map(|(_, mailbox)| mailbox.holders().into_iter().map(move |holder| (Arc::clone(mailbox), holder)))
             .map(|(mailbox, holder)| Source { mailbox, holder, opener: Arc::clone(&opener), auth: Arc::clone(&auth) });
-        self.sync_all(sources.collect(), budget).await
+        self.sync_all(sources.collect(), Instant::now() + budget)
     }
 
-    pub(super) async fn sync_all(&self, sources: Vec<Source>, budget: Duration) -> Result<Synced> {
-        let end = Instant::now() + budget;
-        let mut synced = Synced::default();
-        for (holder, new, failed) in join_all(sources.iter().map(|source| self.sync_one(source, end))).await {
-            let count = new.len();
-            synced.new.extend(new);
-            match failed {
-                Some(error) if error.kind() == ErrorKind::Storage => return Err(error),
-                Some(error) => synced.holders.push((holder, Err(error))),
-                None => synced.holders.push((holder, Ok(count))),
-            }
-        }
-        Ok(synced)
+    pub(super) fn sync_all(&self, sources: Vec<Source>, end: Instant) -> BoxStream<'static, SyncedHolder> {
+        let found = Found::default();
+        let all = sources.into_iter().map(|source| self.clone().sync_one(source, found.clone(), end));
+        all.collect::<FuturesUnordered<_>>().boxed()
     }
 
-    /// What came before it failed is kept, so both are told.
-    async fn sync_one(&self, source: &Source, end: Instant) -> (Locator, Vec<MessageId>, Option<Error>) {
-        let mut new = Vec::new();
-        let failed = match timeout_at(end, self.catch_up(source, &mut new)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.op("sync")),
+    async fn sync_one(self, source: Source, found: Found, end: Instant) -> SyncedHolder {
+        let mut brought = Brought { count: 0, found };
+        let outcome = match timeout_at(end, self.catch_up(&source, &mut brought)).await {
+            Ok(Ok(())) => Ok(brought.count),
+            Ok(Err(error)) => Err(error.op("sync")),
             Err(_) => {
-                Some(Error::new(ErrorKind::Timeout, "no answer in time").op("sync").with("holder", &source.holder))
+                Err(Error::new(ErrorKind::Timeout, "no answer in time").op("sync").with("holder", &source.holder))
             }
         };
-        (source.holder.clone(), new, failed)
+        SyncedHolder { holder: source.holder, outcome, new: brought.found.take() }
     }
 
     /// By set reconciliation where the holder has it, else by its listing from where it was left.
-    async fn catch_up(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
-        match self.reconcile(source, new).await {
-            Err(error) if error.kind() == ErrorKind::Unsupported => self.list(source, new).await,
+    async fn catch_up(&self, source: &Source, brought: &mut Brought) -> Result<()> {
+        match self.reconcile(source, brought).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.list(source, brought).await,
             done => done,
         }
     }
@@ -109,7 +113,7 @@ impl Talkbox {
     ///
     /// # Errors
     /// `Unsupported` where the holder does not reconcile, or does not give what it says it has.
-    pub(super) async fn reconcile(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
+    pub(super) async fn reconcile(&self, source: &Source, brought: &mut Brought) -> Result<()> {
         let unsupported = |why: &'static str| Error::new(ErrorKind::Unsupported, why).with("holder", &source.holder);
         let reconciler =
             source.mailbox.reconciler(&source.holder).ok_or_else(|| unsupported("the holder does not reconcile"))?;
@@ -121,7 +125,7 @@ impl Talkbox {
         let mut fetch = Fetch::new(mailbox, holder, owner, Some(Arc::clone(&source.auth)), difference.theirs);
         let theirs = fetch.left();
         while let Some(raw) = fetch.next().await? {
-            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, raw, None).await?));
+            brought.add(&self.take_page(&source.opener, &source.holder, raw, None).await?);
         }
         // A relay that gates reads answers some queries with nothing: that is no success.
         if fetch.arrived() < theirs {
@@ -131,7 +135,7 @@ impl Talkbox {
     }
 
     /// Walks the holder's listing from the stored cursor to its end.
-    pub(super) async fn list(&self, source: &Source, new: &mut Vec<MessageId>) -> Result<()> {
+    pub(super) async fn list(&self, source: &Source, brought: &mut Brought) -> Result<()> {
         let owner = source.opener.mailbox();
         let mut after = self.0.store.cursor(owner, &source.holder).await?;
         for _ in 0..MAX_PAGES {
@@ -145,7 +149,7 @@ impl Talkbox {
                 }
                 page => page?,
             };
-            new.extend(ids_of(&self.take_page(&source.opener, &source.holder, page.items, page.next.clone()).await?));
+            brought.add(&self.take_page(&source.opener, &source.holder, page.items, page.next.clone()).await?);
             if !page.more {
                 return Ok(());
             }
@@ -217,8 +221,43 @@ impl Talkbox {
     }
 }
 
-fn ids_of(ingested: &Ingested) -> impl Iterator<Item = MessageId> {
-    ingested.new.iter().map(|StoredMessage { message: Message { id, .. }, .. }| *id)
+/// What one holder brought so far.
+pub(super) struct Brought {
+    count: usize,
+    found: Found,
+}
+
+impl Brought {
+    fn add(&mut self, ingested: &Ingested) {
+        self.count += ingested.new.len();
+        let places = ingested.new.iter().map(|stored| (stored.sort_millis(), stored.message.id));
+        self.found.0.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
+    }
+}
+
+/// The new messages of all holders that nobody has been told of yet, each with its time in milliseconds.
+#[derive(Clone, Default)]
+struct Found(Arc<Mutex<Vec<(u64, MessageId)>>>);
+
+impl Found {
+    fn take(&self) -> Vec<MessageId> {
+        let mut found = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        // Messages of one millisecond stay in the order in which they came.
+        found.sort_by_key(|(time, _)| *time);
+        found.into_iter().map(|(_, id)| id).collect()
+    }
+}
+
+pub(super) async fn collect(mut syncing: BoxStream<'static, SyncedHolder>) -> Result<Synced> {
+    let mut synced = Synced::default();
+    while let Some(SyncedHolder { holder, outcome, new }) = syncing.next().await {
+        synced.new.extend(new);
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
+            outcome => synced.holders.push((holder, outcome)),
+        }
+    }
+    Ok(synced)
 }
 
 /// Curve arithmetic on all cores, off the async threads.

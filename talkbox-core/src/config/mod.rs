@@ -51,16 +51,20 @@ pub use self::{
 use crate::{Proxy, Registry, Result};
 
 /// The keys at the top, and of what type their values are.
-const TOP: [(&str, Shape); 6] = [
+const TOP: [(&str, Shape); 7] = [
     ("backend", Shape::Text),
     ("mailbox", Shape::Text),
     ("min_acks", Shape::Integer),
     ("retention", Shape::Integer),
+    ("work", Shape::Integer),
     ("allow_private", Shape::Boolean),
     ("proxy", Shape::Text),
 ];
 /// Most that `min_acks` may ask for: as many holders as several compositions of records of eight places have.
 const MOST_ACKS: u64 = 64;
+
+/// Most work that a mailbox may ask of senders, in bits: some seconds on a phone.
+const MOST_WORK: u64 = 22;
 
 /// The settings that are in force.
 pub struct Config {
@@ -68,6 +72,7 @@ pub struct Config {
     mailbox: Option<String>,
     min_acks: Option<usize>,
     retention: u32,
+    work: u8,
     allow_private: bool,
     proxy: Option<Proxy>,
     /// Where the values at the top came from; those that nobody set are not in it.
@@ -84,6 +89,7 @@ impl Default for Config {
             mailbox: None,
             min_acks: None,
             retention: 90,
+            work: 0,
             allow_private: false,
             proxy: None,
             origins: BTreeMap::new(),
@@ -151,6 +157,7 @@ impl Config {
             "min_acks" => self.min_acks = Some(usize::try_from(number(1, MOST_ACKS)?).unwrap_or(usize::MAX)),
             // Days: the bounds are those of formats.md, §§3 and 6.
             "retention" => self.retention = u32::try_from(number(30, 400)?).unwrap_or(u32::MAX),
+            "work" => self.work = u8::try_from(number(0, MOST_WORK)?).unwrap_or(u8::MAX),
             "proxy" if text().is_empty() => self.proxy = None,
             "proxy" => {
                 let wrong = |error: crate::Error| {
@@ -232,6 +239,7 @@ impl Config {
             ("mailbox", self.mailbox.as_deref().map_or(Value::Null, Value::from)),
             ("min_acks", self.min_acks.map_or(Value::Null, Value::from)),
             ("retention", Value::from(self.retention)),
+            ("work", Value::from(self.work)),
             ("allow_private", Value::from(self.allow_private)),
             ("proxy", self.proxy.as_ref().map_or(Value::Null, |proxy| Value::from(proxy.to_string()))),
         ];
@@ -269,6 +277,11 @@ impl Config {
         self.retention as u64 * 86_400
     }
 
+    /// The work that one's own mailboxes ask of senders, in bits; what shows less is a request.
+    pub const fn work(&self) -> u8 {
+        self.work
+    }
+
     /// Whether locators of other people's records may lead to addresses that are not global.
     pub const fn allow_private(&self) -> bool {
         self.allow_private
@@ -298,6 +311,7 @@ impl fmt::Debug for Config {
             .field("mailbox", &self.mailbox)
             .field("min_acks", &self.min_acks)
             .field("retention", &self.retention)
+            .field("work", &self.work)
             .field("allow_private", &self.allow_private)
             .field("proxy", &self.proxy)
             .field("backends", &self.instances.keys())

@@ -125,7 +125,8 @@ fn write_ahead(db: &Connection) -> Sql<()> {
 }
 
 fn create(path: &Path) -> Sql<()> {
-    let failed = |error: std::io::Error| Error::new(ErrorKind::Storage, "the store cannot be created").source(error);
+    let failed =
+        |error: std::io::Error| Error::new(ErrorKind::Storage, "the store cannot be opened for writing").source(error);
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         create_folder(folder).map_err(failed)?;
     }

@@ -148,6 +148,18 @@ impl Store {
         .await
     }
 
+    /// How many requests are still asked of holders.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn count_deletions(&self) -> Result<u64> {
+        self.read("count the deletions", move |access| {
+            let mut select = access.db.prepare_cached("SELECT count(*) FROM deletions WHERE next_try NOT NULL")?;
+            Ok(select.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        })
+        .await
+    }
+
     /// Records what holders said to a request. It is tried again at `next_try`, until all have confirmed it; with
     /// `None` never.
     ///

@@ -31,7 +31,7 @@ impl From<rusqlite::Error> for Fault {
                 ("another process keeps the store busy", Retry::After(None))
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ("the store is damaged", Retry::No),
-            Some(ErrorCode::ReadOnly) => ("the store cannot be written to", Retry::No),
+            Some(ErrorCode::ReadOnly) => ("the store cannot be opened for writing", Retry::No),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => ("the store cannot be opened", Retry::No),
             _ => ("the local disk or what is on it failed", Retry::No),
         };

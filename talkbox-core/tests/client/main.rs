@@ -3,6 +3,7 @@
 mod drafts;
 mod order;
 mod remedies;
+mod waiting;
 mod world;
 
 use futures_util::StreamExt as _;

@@ -24,10 +24,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::patient(PATIENCE)
+    }
+
+    /// One in which a client waits so long for a holder.
+    pub(crate) fn patient(patience: Duration) -> Self {
         let clock = ManualClock::new(NOW);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let network = MemoryNetwork::of(&["a", "b"], Arc::clone(&shared)).expect("a network");
-        Self { clock, network, faults: FaultyHolders::new(7, PATIENCE, shared) }
+        Self { clock, network, faults: FaultyHolders::new(7, patience, shared) }
     }
 
     /// From now on so many of the holders do not answer, and the others do.

@@ -41,6 +41,11 @@ impl StoredMessage {
     pub fn sort_time(&self) -> Timestamp {
         self.message.sort_time(self.first_seen)
     }
+
+    /// The same in milliseconds.
+    pub(crate) fn sort_millis(&self) -> u64 {
+        self.message.sort_millis(self.first_seen)
+    }
 }
 
 /// A row that cannot be read. It hides no other.
@@ -183,6 +188,14 @@ impl Store {
     /// # Errors
     /// `Storage`.
     pub async fn set_work_floor(&self, owner: MailboxId, bits: u8) -> Result<()> {
+        let known = self.read("work floor", move |access| {
+            let mut select = access.db.prepare_cached("SELECT work_floor FROM mailboxes WHERE mailbox = ?1")?;
+            Ok(select.query_row([owner.as_bytes()], |row| row.get::<_, u8>(0)).optional()?)
+        });
+        // Said with every command, and changed once in a year.
+        if known.await?.unwrap_or(0) == bits {
+            return Ok(());
+        }
         self.write("work floor", move |access| {
             let owner = owner_in(access.db, owner)?;
             access.db.execute("UPDATE mailboxes SET work_floor = ?2 WHERE owner = ?1", params![owner, bits])?;

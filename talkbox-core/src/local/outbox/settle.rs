@@ -197,13 +197,35 @@ impl Store {
         .await
     }
 
-    /// Makes an entry due now, also one that was wedged. One that was delivered or cancelled stays so.
+    /// Makes an open entry due now.
+    ///
+    /// # Errors
+    /// `NotFound`; `Storage`.
+    pub async fn hasten(&self, id: OutboxId) -> Result<OutboxState> {
+        self.write("hasten", move |access| {
+            let row = Row::find(access, id)?;
+            access.db.execute(
+                "UPDATE outbox SET next_try = ?3 WHERE id = ?1 AND state = ?2",
+                params![id.as_bytes(), OPEN, time_in(access.now)],
+            )?;
+            row.state(access)
+        })
+        .await
+    }
+
+    /// Makes an entry due now, also one that was wedged; also holders that refused it for good are asked once more. One
+    /// that was delivered or cancelled stays so.
     ///
     /// # Errors
     /// `NotFound`; `Storage`.
     pub async fn retry(&self, id: OutboxId) -> Result<OutboxState> {
         self.write("retry", move |access| {
             let row = Row::find(access, id)?;
+            access.db.execute(
+                "DELETE FROM answers WHERE outbox = ?1 AND answer = ?2 AND EXISTS (
+                     SELECT 1 FROM outbox WHERE id = ?1 AND state IN (?3, ?4))",
+                params![id.as_bytes(), REFUSED, OPEN, WEDGED],
+            )?;
             access.db.execute(
                 "UPDATE outbox SET state = ?2, reason = NULL, ended_at = NULL, next_try = ?3
                  WHERE id = ?1 AND state IN (?2, ?4)",

@@ -1,0 +1,86 @@
+//! What waits for a holder that cannot be reached now, and who has to wait for one that is slow.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use talkbox_core::{
+    Clock, Draft, Registry, SecretKey,
+    client::{SendRequest, Settings, Talkbox},
+    config::Opened,
+    local::OutboxState,
+};
+
+use crate::world::{BUDGET, World, bodies};
+
+fn key() -> SecretKey {
+    SecretKey::generate().expect("randomness")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_knows_no_way_to_a_holder_takes_nothing_out_of_the_outbox() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let code = owner.announce(&key()).await.expect("announces").record.code();
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let sent = sender.send(SendRequest::new(to, Draft::text("later"))).await.expect("is committed");
+
+    let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
+    let (store, settings) = (sender.store().clone(), Settings::default());
+    let elsewhere = Talkbox::new(store, Opened::default(), Registry::new(), clock, settings);
+    let drained = elsewhere.drain(&[], BUDGET).await.expect("drains");
+    assert_eq!(drained.entries.len(), 1);
+    assert_eq!(drained.entries[0].state, OutboxState::Queued, "{:?}", drained.entries[0].refused);
+    assert!(drained.entries[0].next_try.is_some());
+
+    world.clock.advance(Duration::from_secs(60));
+    sender.drain(&[], BUDGET).await.expect("drains");
+    let entry = sender.store().outbox_entry(sent.outbox).await.expect("reads").expect("is there");
+    assert_eq!(entry.state, OutboxState::Stored(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_is_told_before_the_slowest_holder_answers_and_in_order() {
+    let day = Duration::from_secs(86_400);
+    let world = World::patient(day);
+    let (owner, sender) = (world.client().await, world.client().await);
+    let owner_key = key();
+    let code = owner.announce(&owner_key).await.expect("announces").record.code();
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let mut sent = Vec::new();
+    for count in 0..20 {
+        let request = SendRequest::new(to.clone(), Draft::text(count.to_string()));
+        sent.push(sender.send(request).await.expect("is committed").message);
+    }
+    sender.drain(&[], BUDGET).await.expect("drains");
+
+    // One holder never answers, however long it is given: the other is told of at once.
+    world.hang(1);
+    let mut syncing = owner.syncing(&owner_key, day);
+    let first = syncing.next().await.expect("one is through");
+    assert_eq!((first.outcome.expect("answers"), first.new), (20, sent));
+    drop(syncing);
+    assert_eq!(bodies(&owner, &owner_key).await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_reached_nobody_is_asked_for_again_soon() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let owner_key = key();
+    let code = owner.announce(&owner_key).await.expect("announces").record.code();
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let sent = sender.send(SendRequest::new(to, Draft::text("x"))).await.expect("is committed");
+    sender.drain(&[], BUDGET).await.expect("drains");
+    owner.sync(&owner_key, BUDGET).await.expect("syncs");
+
+    world.hang(2);
+    owner.delete(&owner_key, &[sent.message], BUDGET).await.expect("is gone here");
+    assert_eq!(owner.store().count_deletions().await.expect("reads"), 1);
+    world.hang(0);
+    world.clock.advance(Duration::from_secs(5));
+    owner.drain(&[], BUDGET).await.expect("drains");
+    for holder in world.network.holders() {
+        assert!(world.network.held(holder, owner_key.id()).expect("a holder").is_empty());
+    }
+    assert_eq!(owner.store().count_deletions().await.expect("reads"), 0);
+}
