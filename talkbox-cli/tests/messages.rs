@@ -112,6 +112,17 @@ fn mail_below_the_work_floor_is_a_request() {
 }
 
 #[test]
+fn the_latest_are_those_of_the_network_too() {
+    let relay = Relay::start();
+    let ada = Home::with_mailbox("tips", &[&relay.url]);
+    let bob = Home::with_relays(&[&relay.url]);
+    for text in ["one", "two", "three"] {
+        bob.run(["send", &ada.code(), text]).success();
+    }
+    assert_eq!(ada.run(["read", "--limit", "2"]).success().stdout, "two\nthree\n");
+}
+
+#[test]
 fn a_link_leads_to_a_mailbox_that_no_directory_knows() {
     let relay = Relay::start();
     let ada = Home::with_mailbox("tips", &[&relay.url]);

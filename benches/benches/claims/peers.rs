@@ -94,6 +94,16 @@ impl Peer {
         &self.url
     }
 
+    /// The processor time that its threads have had so far, where the system says so.
+    pub(crate) fn processor(&self) -> Option<Duration> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id())).ok()? {
+            let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            nanos += times.split_whitespace().next()?.parse::<u64>().ok()?;
+        }
+        Some(Duration::from_nanos(nanos))
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) fn end(mut self) {
         drop(self.stdin);

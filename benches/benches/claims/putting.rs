@@ -1,10 +1,14 @@
 //! What a backend adds to the bare socket.
 //!
-//! The relay is a node in a process of its own, so that its processor time is not counted, with a store that goes with
-//! it. Both sides run as a task of a runtime as the command has it, one envelope after the other, over sockets of the
+//! The relay is a node in a process of its own, with a store that goes with it: processor time is that of the client
+//! alone, and in a second figure that of the client and the relay. Both sides run as a task of a runtime as the command has it, one envelope after the other, over sockets of the
 //! same settings.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use talkbox_benches::{Clock, Pairs, Report, Row, Spent, Stopwatch};
@@ -36,26 +40,35 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
     let layered = Stack::default().mailbox(Arc::clone(&bare));
     let socket = Arc::new(Mutex::new(runtime.block_on(connected(node.url()))));
     for (mailbox, how) in [(&bare, "put"), (&layered, "put through all layers")] {
-        let pairs = Pairs::measure(
-            PAIRS,
-            || {
-                let (mailbox, envelopes) = (Arc::clone(mailbox), supply.take(RUN as usize));
-                runtime.block_on(runtime.spawn(put(mailbox, envelopes))).expect("no panic")
-            },
-            || {
-                let (socket, envelopes) = (Arc::clone(&socket), supply.take(RUN as usize));
-                runtime.block_on(runtime.spawn(publish(socket, envelopes))).expect("no panic")
-            },
-        );
+        let ours = || {
+            let (mailbox, envelopes) = (Arc::clone(mailbox), supply.take(RUN as usize));
+            runtime.block_on(runtime.spawn(put(mailbox, envelopes))).expect("no panic")
+        };
+        let theirs = || {
+            let (socket, envelopes) = (Arc::clone(&socket), supply.take(RUN as usize));
+            runtime.block_on(runtime.spawn(publish(socket, envelopes))).expect("no panic")
+        };
+        let pairs = Pairs::measure(PAIRS, ours, theirs);
+        let whole = Pairs::measure(PAIRS, || with_relay(&node, ours), || with_relay(&node, theirs));
         let claim = format!("{how}, {BODY} B: publish until OK on a bare socket");
         report.add([
             Row::cost(&claim, &pairs, Clock::Cpu, 1, 1.1),
+            Row { by: "CPU+relay", ..Row::cost(&claim, &whole, Clock::Cpu, 1, 1.1) },
             Row { by: "p50", ..Row::cost(&claim, &pairs, Clock::Wall, 1, 1.1) },
         ])?;
     }
     runtime.block_on(bare.close());
     node.end();
     Ok(())
+}
+
+/// Adds what the relay spends on it; 0 where the system does not say.
+fn with_relay(relay: &Peer, run: impl Fn() -> Spent) -> Spent {
+    let before = relay.processor();
+    let mut spent = run();
+    let relays = relay.processor().zip(before).map(|(after, before)| after.saturating_sub(before));
+    spent.cpu += relays.unwrap_or_default() / RUN;
+    spent
 }
 
 async fn opened(url: &str) -> Arc<dyn Mailbox> {
@@ -75,7 +88,7 @@ async fn connected(url: &str) -> Socket {
 async fn put(mailbox: Arc<dyn Mailbox>, envelopes: Vec<Envelope>) -> Spent {
     let mut run = Run::begin();
     for envelope in &envelopes {
-        let each = Stopwatch::start();
+        let each = Instant::now();
         for receipt in mailbox.put(std::slice::from_ref(envelope), PutOptions::default()).await {
             receipt.expect("is stored");
         }
@@ -88,7 +101,7 @@ async fn publish(socket: Arc<Mutex<Socket>>, envelopes: Vec<Envelope>) -> Spent 
     let mut socket = socket.lock().await;
     let mut run = Run::begin();
     for envelope in &envelopes {
-        let each = Stopwatch::start();
+        let each = Instant::now();
         let event = format!("[\"EVENT\",{}]", envelope.json());
         socket.send(Message::text(event)).await.expect("is sent");
         let stored = format!("[\"OK\",\"{}\",true", envelope.id());
@@ -110,8 +123,8 @@ impl Run {
         Self { all: Stopwatch::start(), each }
     }
 
-    fn add(&mut self, each: Stopwatch) {
-        self.each.push(each.stop().wall);
+    fn add(&mut self, each: Instant) {
+        self.each.push(each.elapsed());
     }
 
     /// For one envelope: the median of the wall times, and its part of the processor time.

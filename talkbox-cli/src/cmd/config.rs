@@ -99,6 +99,9 @@ async fn check(session: &Session) -> Outcome {
         }))?;
         return Ok(Code::Done);
     }
+    if !session.is_configured() {
+        session.unconfigured_note();
+    }
     session.output.line(format_args!("ok         backend `{}`", session.config.backend()))?;
     session.output.line(format_args!("mailboxes  {}", mailboxes.join(", ")))?;
     session.output.line(format_args!("transports {}", transports.join(", ")))?;

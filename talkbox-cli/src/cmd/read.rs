@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     /// Also what was sent, requests, control messages, and what this version cannot show
     #[arg(long, conflicts_with_all = ["sent", "requests"])]
     all: bool,
-    /// At most so many of what is stored, the latest
+    /// The latest, at most so many; listed once the network has answered
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
     /// Only what is newer, such as `2d`
@@ -98,10 +98,10 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         if !arguments.no_sync && !session.is_offline() {
             session.unconfigured_note();
         }
-        for owner in owners(&live.store, entry.as_ref()).await? {
-            live.store.set_work_floor(owner, if entry.is_some() { session.config.work() } else { 0 }).await?;
-            arguments.list(&live.store, owner, &mut printer).await?;
+        if let Some(entry) = &entry {
+            live.store.set_work_floor(entry.id, session.config.work()).await?;
         }
+        arguments.list_all(&live.store, &owners(&live.store, entry.as_ref()).await?, &mut printer).await?;
         live.close().await;
         return printer.finish();
     }
@@ -109,16 +109,23 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let store = live.talkbox.store().clone();
     let mut arriving = start_sync(&live, session.budget(PATIENCE)).await?;
     let owners = owners(&store, entry.as_ref()).await?;
-    for owner in &owners {
-        arguments.list(&store, *owner, &mut printer).await?;
+    // Which are the latest is known once all are there.
+    let is_at_once = arguments.limit.is_none();
+    if is_at_once {
+        arguments.list_all(&store, &owners, &mut printer).await?;
     }
     session.output.progress("asking the network …");
     let mut answers = Answers::default();
     while let Some(SyncedHolder { holder, outcome, new }) = arriving.recv().await {
-        arguments.arrived(&store, &owners, &mut printer, &new).await?;
+        if is_at_once {
+            arguments.arrived(&store, &owners, &mut printer, &new).await?;
+        }
         answers.take(session, &holder, outcome)?;
     }
     session.output.progress_done();
+    if !is_at_once {
+        arguments.list_all(&store, &owners, &mut printer).await?;
+    }
     if let Some(entry) = entry.as_ref().filter(|_| answers.answered > 0) {
         sync_log::set_last(&store, entry.id, session.clock.now()).await?;
         announce::refresh(session, &live, entry).await;
@@ -217,6 +224,13 @@ impl Arguments {
             query.way = Way::Sent;
         }
         query
+    }
+
+    async fn list_all(&self, store: &Store, owners: &[MailboxId], printer: &mut Printer<'_>) -> Outcome<()> {
+        for owner in owners {
+            self.list(store, *owner, printer).await?;
+        }
+        Ok(())
     }
 
     /// Prints what is stored, the oldest first.

@@ -20,6 +20,7 @@ use crate::{
     interrupt,
     output::DIM,
     session::{Live, Session},
+    sync_log,
     text::{one_line, rfc3339, safe},
     view::{self, short, short_key},
 };
@@ -53,7 +54,9 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let entry = session.entry(arguments.name.as_deref())?;
     let live = session.open(Some(&entry)).await?;
     announce::refresh(session, &live, &entry).await;
-    let mut watch = Watch { session, arguments, owner: entry.id, name: &entry.name, handed: HashSet::new(), count: 0 };
+    let holders = live.talkbox.holders().len();
+    let (owner, name, handed) = (entry.id, entry.name.as_str(), HashSet::new());
+    let mut watch = Watch { session, arguments, owner, name, holders, handed, count: 0 };
     let ended = tokio::select! {
         ended = watch.run(&live) => ended,
         // Nobody is told: it is what was asked for.
@@ -68,6 +71,8 @@ struct Watch<'a> {
     arguments: &'a Arguments,
     owner: MailboxId,
     name: &'a str,
+    /// How many holders there are.
+    holders: usize,
     /// What was handed out in this run: a message is unread until that is on the disk.
     handed: HashSet<MessageId>,
     count: u64,
@@ -110,7 +115,10 @@ impl Watch<'_> {
         let output = &self.session.output;
         match event {
             Ok(ClientEvent::Message(message)) => return self.hand_out(store, &message).await,
-            Ok(ClientEvent::CaughtUp { .. }) => {
+            Ok(ClientEvent::CaughtUp { down }) => {
+                if down.len() < self.holders {
+                    sync_log::set_last(store, self.owner, self.session.clock.now()).await?;
+                }
                 output.note(format_args!("{DIM}waiting for messages to `{}`{DIM:#}", self.name));
             }
             Ok(ClientEvent::Down { holder, error }) => {
