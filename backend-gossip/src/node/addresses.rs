@@ -24,12 +24,22 @@ pub(crate) struct Addresses {
 #[derive(Debug, Default)]
 struct Table {
     connections: usize,
+    /// The number of the next connection that is its own party.
+    next: u64,
     entries: HashMap<Counted, Entry>,
+}
+
+/// Who is given a share of what the node has: all connections of an address; or each connection where its address is
+/// not counted, since behind a proxy on this machine all clients have that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    Address(Counted),
+    Connection(u64),
 }
 
 /// The part of an address that one client has: all of IPv4, the network of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Counted {
+pub(crate) enum Counted {
     V4([u8; 4]),
     V6([u8; 8]),
 }
@@ -97,8 +107,14 @@ impl Addresses {
             entry.connections += 1;
         }
         table.connections += 1;
+        let party = if exempt {
+            table.next += 1;
+            Party::Connection(table.next)
+        } else {
+            Party::Address(counted)
+        };
         drop(table);
-        Some(Pass { addresses: Arc::clone(self), counted: (!exempt).then_some(counted) })
+        Some(Pass { addresses: Arc::clone(self), party })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -110,10 +126,22 @@ impl Addresses {
 #[derive(Debug)]
 pub(crate) struct Pass {
     addresses: Arc<Addresses>,
-    counted: Option<Counted>,
+    party: Party,
 }
 
 impl Pass {
+    /// Whose share it uses.
+    pub(crate) const fn party(&self) -> Party {
+        self.party
+    }
+
+    const fn counted(&self) -> Option<Counted> {
+        match self.party {
+            Party::Address(counted) => Some(counted),
+            Party::Connection(_) => None,
+        }
+    }
+
     /// Takes a token. Whether there was one.
     pub(crate) fn spend(&self, what: Spend) -> bool {
         let limits = &self.addresses.limits;
@@ -121,7 +149,7 @@ impl Pass {
             Spend::Event => limits.events_per_second,
             Spend::Request => limits.requests_per_second,
         };
-        let Some(counted) = self.counted.filter(|_| rate > 0) else { return true };
+        let Some(counted) = self.counted().filter(|_| rate > 0) else { return true };
         let mut table = self.addresses.lock();
         let Some(entry) = table.entries.get_mut(&counted) else { return true };
         let bucket = match what {
@@ -136,7 +164,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let mut table = self.addresses.lock();
         table.connections -= 1;
-        if let Some(entry) = self.counted.and_then(|counted| table.entries.get_mut(&counted)) {
+        if let Some(entry) = self.counted().and_then(|counted| table.entries.get_mut(&counted)) {
             entry.connections -= 1;
         }
     }

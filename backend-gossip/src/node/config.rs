@@ -60,17 +60,26 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// Filters of one request.
     pub max_filters: usize,
+    /// Values in all lists of all filters of one request: ids, keys, kinds, tags. Each is a look into an index, so that
+    /// this is what bounds the work of a request: a thousand are some 10 ms. Clients fetch a hundred ids at a time.
+    pub max_values: usize,
+    /// Bytes of filters that one address may keep open, in subscriptions and in what waits for an answer. A
+    /// subscription to a mailbox is less than 1 KiB; the largest has 130 KiB.
+    pub max_filter_bytes: usize,
+    /// Bytes of filters that all may keep open, beyond the 4 KiB that each has in any case.
+    pub max_filter_bytes_total: usize,
     /// Most stored events that one filter gives, and the number where a filter names none.
     pub max_limit: usize,
     /// Open reconciliations of a connection.
     pub max_reconciliations: usize,
     /// Most ids that one reconciliation covers: 40 bytes each.
     pub max_reconciled: usize,
-    /// Most ids in all open reconciliations of the node: 80 MB.
+    /// Most ids in all open reconciliations of the node, beyond 256 for each address: 80 MB. One address has half.
     pub max_reconciled_total: usize,
     /// Bytes that may wait for a slow client before it is disconnected. 4 MiB are 64 of the largest events.
     pub max_pending_bytes: usize,
-    /// Bytes that may wait for all clients together.
+    /// Bytes that may wait for all clients together; stored events take half of them at most. Beyond it each client has
+    /// the one message that it is being sent.
     pub max_pending_total: usize,
     /// Connections in all.
     pub max_connections: usize,
@@ -101,7 +110,7 @@ pub struct Limits {
     pub idle_timeout: u64,
     /// Seconds in which a client has to take 64 KiB.
     pub write_timeout: u64,
-    /// Seconds that a query may run.
+    /// Seconds that a query may run, without its waiting for others.
     pub query_timeout: u64,
 }
 
@@ -111,6 +120,9 @@ impl Default for Limits {
             max_message_bytes: 131_072 + 1_024,
             max_subscriptions: 32,
             max_filters: 10,
+            max_values: 1_000,
+            max_filter_bytes: 2 << 20,
+            max_filter_bytes_total: 64 << 20,
             max_limit: 500,
             max_reconciliations: 4,
             max_reconciled: 1_000_000,

@@ -7,8 +7,11 @@ use std::{collections::BTreeSet, fmt};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use talkbox_core::{EventId, MailboxId, PublicKey, hex};
 
-/// Most values in one list of a filter. Ten lists of this size fill the largest message.
-pub(crate) const MAX_VALUES: usize = 1_000;
+/// What a filter takes in memory besides its values, with its places among the subscriptions.
+const FILTER_BYTES: usize = 256;
+/// What a value takes: 32 bytes in a tree that is half empty, and its place among the subscriptions; or the head of a
+/// string.
+const VALUE_BYTES: usize = 128;
 
 /// What filters look at, of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,21 @@ impl Filter {
             })
     }
 
+    /// How many values its lists have.
+    pub(crate) fn values(&self) -> usize {
+        self.ids.as_ref().map_or(0, BTreeSet::len)
+            + self.authors.as_ref().map_or(0, BTreeSet::len)
+            + self.kinds.as_ref().map_or(0, BTreeSet::len)
+            + self.mailboxes.as_ref().map_or(0, BTreeSet::len)
+            + self.letters.iter().map(|(_, values)| values.len()).sum::<usize>()
+    }
+
+    /// About how many bytes it takes while it is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        let text: usize = self.letters.iter().flat_map(|(_, values)| values).map(String::len).sum();
+        FILTER_BYTES + self.values() * VALUE_BYTES + text
+    }
+
     /// Whether events of this kind can match at all.
     pub(crate) fn allows_kind(&self, kind: u16) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
@@ -88,13 +106,13 @@ impl<'de> Visitor<'de> for Reader {
                 "ids" => filter.ids = Some(keys(&mut map)?.into_iter().map(EventId::from_bytes).collect()),
                 "authors" => filter.authors = Some(keys(&mut map)?.into_iter().map(PublicKey::from_bytes).collect()),
                 "#p" => filter.mailboxes = Some(keys(&mut map)?.into_iter().map(MailboxId::from_bytes).collect()),
-                "kinds" => filter.kinds = Some(bounded(map.next_value::<Vec<u16>>()?)?.into_iter().collect()),
+                "kinds" => filter.kinds = Some(map.next_value::<Vec<u16>>()?.into_iter().collect()),
                 "since" => filter.since = Some(map.next_value()?),
                 "until" => filter.until = Some(map.next_value()?),
                 "limit" => filter.limit = Some(map.next_value()?),
                 _ => match letter(&name) {
                     Some(letter) if filter.letters.iter().all(|(known, _)| *known != letter) => {
-                        let values = bounded(map.next_value::<Vec<String>>()?)?;
+                        let values = map.next_value::<Vec<String>>()?;
                         filter.letters.push((letter, values.into_iter().collect()));
                     }
                     // To leave out a condition would give more than was asked for.
@@ -111,19 +129,12 @@ impl<'de> Visitor<'de> for Reader {
 
 /// Keys and ids: 64 lower-case digits each.
 fn keys<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<[u8; 32]>, A::Error> {
-    bounded(map.next_value::<Vec<String>>()?)?
+    map.next_value::<Vec<String>>()?
         .iter()
         .map(|digits| {
             hex::decode_lower(digits).ok_or_else(|| A::Error::custom("64 lower-case hexadecimal digits expected"))
         })
         .collect()
-}
-
-fn bounded<T, E: serde::de::Error>(values: Vec<T>) -> Result<Vec<T>, E> {
-    if values.len() > MAX_VALUES {
-        return Err(E::custom(format_args!("more than {MAX_VALUES} values in a list")));
-    }
-    Ok(values)
 }
 
 /// The letter of a condition on a tag, such as `#d`.
@@ -164,8 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_bounded() {
-        let kinds = vec!["1"; MAX_VALUES + 1].join(",");
-        assert!(Filter::parse(&format!(r#"{{"kinds":[{kinds}]}}"#)).is_err());
+    fn values_of_all_lists_are_counted() {
+        let id = "0a".repeat(32);
+        let json =
+            format!(r##"{{"ids":["{id}"],"authors":["{id}"],"#p":["{id}"],"kinds":[1,2],"#d":["a"],"#e":["b"]}}"##);
+        let filter = Filter::parse(&json).expect("a filter");
+        assert_eq!(filter.values(), 7);
+        assert!(filter.bytes() > Filter::default().bytes());
     }
 }

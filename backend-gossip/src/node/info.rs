@@ -16,7 +16,8 @@ pub(crate) fn document(config: &NodeConfig) -> Value {
         "description": "A Talkbox node: it keeps sealed mailboxes. Gift wraps are served to their recipient and author.",
         "supported_nips": NIPS,
         "negentropy": 1,
-        "software": env!("CARGO_PKG_REPOSITORY"),
+        // NIP-11 wants a URL here; the package has none.
+        "software": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
         "limitation": {
             "max_message_length": limits.max_message_bytes,

@@ -14,7 +14,7 @@ use axum::extract::ws::Utf8Bytes;
 use talkbox_core::{MailboxId, event::kind};
 use tokio::sync::mpsc;
 
-use super::{admitted::Admitted, filter::Filter, gate::Rights, outbox::Outbox};
+use super::{admitted::Admitted, filter::Filter, gate::Rights, outbox::Outbox, shares::Claim};
 
 /// Events that wait to be passed on. As many as the writer commits at once; then it waits.
 pub(crate) const FRESH: usize = 512;
@@ -35,6 +35,8 @@ pub(crate) struct Subscription {
     rights: Rights,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
+    /// On what the filters take.
+    _claim: Claim,
 }
 
 /// Where a subscription is. Everything that is stored comes first, then `EOSE`, then what arrives; and nothing twice.
@@ -72,10 +74,6 @@ impl Subscription {
         Arc::clone(&self.filters)
     }
 
-    pub(crate) fn rights(&self) -> Rights {
-        self.rights.clone()
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         matches!(*self.lock(), State::Closed)
     }
@@ -83,7 +81,8 @@ impl Subscription {
     /// All that was stored up to this place has been sent: lets go of what was held back.
     pub(crate) fn go_live(&self, after: i64) {
         let mut state = self.lock();
-        if let State::Catching { held, .. } = std::mem::replace(&mut *state, State::Closed) {
+        if let State::Catching { held, bytes } = std::mem::replace(&mut *state, State::Closed) {
+            self.outbox.release(bytes);
             for (_, message) in held.into_iter().filter(|(seq, _)| seq.is_none_or(|seq| seq > after)) {
                 self.outbox.push(message);
             }
@@ -92,7 +91,9 @@ impl Subscription {
     }
 
     pub(crate) fn close(&self) {
-        *self.lock() = State::Closed;
+        if let State::Catching { bytes, .. } = std::mem::replace(&mut *self.lock(), State::Closed) {
+            self.outbox.release(bytes);
+        }
     }
 
     fn offer(&self, fresh: &Fresh) {
@@ -106,10 +107,8 @@ impl Subscription {
             State::Live { .. } => self.outbox.push(self.message(&event.json)),
             State::Catching { held, bytes } => {
                 let message = self.message(&event.json);
-                *bytes += message.len();
-                if *bytes > self.outbox.limit() {
-                    self.outbox.overrun();
-                } else {
+                if self.outbox.hold(message.len()) {
+                    *bytes += message.len();
                     held.push((fresh.seq, message.into()));
                 }
             }
@@ -153,6 +152,7 @@ impl Live {
         filters: Vec<Filter>,
         rights: Rights,
         outbox: Arc<Outbox>,
+        claim: Claim,
     ) -> Arc<Subscription> {
         let subscription = Arc::new(Subscription {
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -161,6 +161,7 @@ impl Live {
             rights,
             outbox,
             state: Mutex::new(State::Catching { held: Vec::new(), bytes: 0 }),
+            _claim: claim,
         });
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let (mailboxes, wraps, others) = found_by(&subscription.filters);

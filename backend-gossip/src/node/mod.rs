@@ -26,6 +26,7 @@ mod policy;
 mod refusal;
 mod server;
 mod session;
+mod shares;
 mod store;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -44,7 +45,7 @@ use self::{
     live::{FRESH, Live},
     outbox::Pending,
     policy::Policy,
-    session::Held,
+    shares::{Bounds, Shares},
     store::Store,
 };
 pub use self::{
@@ -56,6 +57,12 @@ pub use self::{
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// How long stopping may take: the answers that are owed, the last commit, the end of the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of filters that each party has in any case: some subscriptions to a mailbox. With a party for each of 4,096
+/// connections it is 16 MiB.
+const FILTERS_ALWAYS: usize = 4_096;
+/// Ids that each party may reconcile in any case: a small mailbox. With as many parties it is 40 MiB.
+const RECONCILED_ALWAYS: usize = 256;
 
 /// A running node. [`shutdown`](Self::shutdown) stops it and waits until all is on the disk; to drop it stops it too,
 /// but port and store are free only a moment later.
@@ -82,7 +89,10 @@ struct Shared {
     live: Arc<Live>,
     addresses: Arc<Addresses>,
     pending: Arc<Pending>,
-    held: Arc<Held>,
+    /// The bytes of open filters.
+    filters: Arc<Shares>,
+    /// The ids in open reconciliations.
+    reconciled: Arc<Shares>,
     stop: Stop,
 }
 
@@ -134,7 +144,16 @@ impl Node {
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
-            held: Arc::new(Held::new(config.limits.max_reconciled_total)),
+            filters: Shares::new(Bounds {
+                total: config.limits.max_filter_bytes_total,
+                each: config.limits.max_filter_bytes,
+                always: FILTERS_ALWAYS,
+            }),
+            reconciled: Shares::new(Bounds {
+                total: config.limits.max_reconciled_total,
+                each: config.limits.max_reconciled_total / 2,
+                always: RECONCILED_ALWAYS,
+            }),
             live: Arc::default(),
             stop: Stop(stop),
             config,
@@ -150,7 +169,10 @@ impl Node {
             tokio::spawn(Arc::clone(&shared.live).run(arrivals)),
             tokio::spawn(collect(Arc::clone(&shared))),
         ];
-        tracing::info!(%address, "the node listens");
+        match &shared.config.data {
+            Some(data) => tracing::info!(%address, data = %data.display(), "the node listens"),
+            None => tracing::info!(%address, "the node listens; its store is temporary"),
+        }
         Ok(Self { shared, address, stopping, gone, tasks })
     }
 
@@ -180,8 +202,9 @@ impl Node {
             self.shared.store.stop().await;
         })
         .await;
-        if stopped.is_err() {
-            tracing::warn!("the node was stopped before it was done");
+        match stopped {
+            Ok(()) => tracing::info!("the node has stopped"),
+            Err(_) => tracing::warn!("the node was stopped before it was done"),
         }
     }
 }

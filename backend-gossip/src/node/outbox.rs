@@ -1,8 +1,8 @@
 //! What waits to be sent on one connection. It is bounded, and a client that does not take it is disconnected.
 //!
-//! There are two ways in. What a client asked for waits for room ([`Outbox::send`]), so that a slow reader of a long
-//! answer slows only its own answer. What happens by itself (live events, OKs) never waits ([`Outbox::push`]), since
-//! nobody else may wait for a slow client; where there is no room the connection ends.
+//! What a client asked for is read only when there is room for it ([`Outbox::room`]), so that a slow reader of a long
+//! answer slows only its own answer. What happens by itself (live events, OKs) never waits, since nobody else may wait
+//! for a slow client; where there is no room the connection ends.
 
 use std::{
     collections::VecDeque,
@@ -47,6 +47,8 @@ pub(crate) struct Outbox {
 struct Queue {
     messages: VecDeque<Utf8Bytes>,
     bytes: usize,
+    /// What waits elsewhere on behalf of the client, and becomes messages.
+    held: usize,
     /// The client was too slow.
     overrun: bool,
 }
@@ -66,43 +68,73 @@ impl Outbox {
         }
         let total = self.node.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
         queue.bytes += cost;
-        if queue.bytes > self.limit || total > self.node.limit {
-            self.clear(&mut queue);
-            queue.overrun = true;
-            self.drained.notify_waiters();
-        } else {
-            queue.messages.push_back(message);
+        queue.messages.push_back(message);
+        if self.is_too_much(&queue, total, cost) {
+            self.overrun(&mut queue);
         }
         drop(queue);
         self.filled.notify_one();
     }
 
-    /// Queues a message when less than half of the room is taken; the other half is for what cannot wait.
-    pub(crate) async fn send(&self, message: impl Into<Utf8Bytes>) {
+    /// Waits until less than half of the room is taken, here and on the node; the other half is for what cannot wait.
+    /// Whether the connection goes on. Where nothing waits there is always room: the others may be slower.
+    pub(crate) async fn room(&self) -> bool {
         loop {
             let room = self.drained.notified();
             tokio::pin!(room);
             // From here on a wake-up is not missed, even one between the look and the wait.
             room.as_mut().enable();
-            let has_room = {
+            {
                 let queue = self.lock();
-                queue.overrun || queue.bytes < self.limit / 2
-            };
-            if has_room {
-                return self.push(message);
+                if queue.overrun {
+                    return false;
+                }
+                let is_node_roomy = self.node.bytes.load(Ordering::Relaxed) < self.node.limit / 2;
+                if queue.bytes == 0 || is_node_roomy && queue.bytes < self.limit / 2 {
+                    return true;
+                }
             }
             room.await;
         }
     }
 
-    /// Ends the connection as if it were too slow: for what waits elsewhere on its behalf.
-    pub(crate) fn overrun(&self) {
+    /// Counts what is held back elsewhere on behalf of the client. Whether there is room; if not, the connection ends.
+    pub(crate) fn hold(&self, bytes: usize) -> bool {
         let mut queue = self.lock();
-        self.clear(&mut queue);
+        if queue.overrun {
+            return false;
+        }
+        let total = self.node.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        queue.held += bytes;
+        if self.is_too_much(&queue, total, bytes) {
+            self.overrun(&mut queue);
+            drop(queue);
+            self.filled.notify_one();
+            return false;
+        }
+        true
+    }
+
+    /// What was held back is so no longer.
+    pub(crate) fn release(&self, bytes: usize) {
+        let mut queue = self.lock();
+        // An overrun gave it back already.
+        if !queue.overrun {
+            queue.held -= bytes;
+            self.node.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// With the last of this cost. A client that takes all it is sent may have one message however full the node is:
+    /// those who take nothing must not cost it its connection.
+    fn is_too_much(&self, queue: &Queue, total: usize, last: usize) -> bool {
+        queue.bytes.max(queue.held) > self.limit || total > self.node.limit && queue.bytes + queue.held > last
+    }
+
+    fn overrun(&self, queue: &mut Queue) {
+        self.clear(queue);
         queue.overrun = true;
-        drop(queue);
         self.drained.notify_waiters();
-        self.filled.notify_one();
     }
 
     /// Waits until something is there to be sent, or the connection has to end.
@@ -132,18 +164,14 @@ impl Outbox {
         (taken, queue.overrun)
     }
 
-    /// Most bytes that may wait.
-    pub(crate) const fn limit(&self) -> usize {
-        self.limit
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().messages.is_empty()
     }
 
     fn clear(&self, queue: &mut Queue) {
-        self.node.bytes.fetch_sub(queue.bytes, Ordering::Relaxed);
+        self.node.bytes.fetch_sub(queue.bytes + queue.held, Ordering::Relaxed);
         queue.bytes = 0;
+        queue.held = 0;
         queue.messages = VecDeque::new();
     }
 
@@ -186,12 +214,41 @@ mod tests {
     #[tokio::test]
     async fn an_answer_waits_for_room() {
         let (outbox, _) = outbox(1_000);
-        outbox.send("x".repeat(600)).await;
-        let waiting = outbox.send("y".to_owned());
+        assert!(outbox.room().await);
+        outbox.push("x".repeat(600));
+        let waiting = outbox.room();
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         outbox.take(1_000);
-        waiting.await;
-        assert_eq!(outbox.take(1_000).0.len(), 1);
+        assert!(waiting.await);
+    }
+
+    #[tokio::test]
+    async fn a_full_node_costs_those_who_take_nothing() {
+        let node = Arc::new(Pending::new(1_000));
+        let [slow, good, late] = [(); 3].map(|()| Outbox::new(1_000, Arc::clone(&node)));
+        slow.push("x".repeat(900));
+        assert!(good.room().await, "nothing waits for it");
+        good.push("x".repeat(100));
+        assert_eq!(good.take(1_000).0.len(), 1);
+        late.push("x");
+        assert!(late.room().now_or_never().is_none(), "the node has no room for more than one page");
+        slow.push("x".repeat(90));
+        assert!(slow.take(1_000).1, "it ends");
+        assert!(late.room().await);
+        drop((slow, late));
+        assert_eq!(node.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_held_back_counts_too() {
+        let (outbox, node) = outbox(500);
+        assert!(outbox.hold(300));
+        assert_eq!(node.bytes.load(Ordering::Relaxed), 300);
+        outbox.release(300);
+        assert_eq!(node.bytes.load(Ordering::Relaxed), 0);
+        assert!(outbox.hold(300) && !outbox.hold(300));
+        outbox.release(300);
+        assert!(outbox.take(1).1 && node.bytes.load(Ordering::Relaxed) == 0);
     }
 }

@@ -40,9 +40,13 @@ pub(crate) async fn run(listener: TcpListener, node: Arc<Shared>, alive: Alive) 
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 // One connection too many is closed at once: it costs less than to explain.
-                Ok((stream, address)) => if let Some(pass) = node.addresses.admit(address.ip()) {
-                    let connection = Connection { pass: Arc::new(pass), alive: alive.clone() };
-                    tokio::spawn(serve(stream, address, router.clone(), Arc::clone(&node), connection));
+                Ok((stream, address)) => match node.addresses.admit(address.ip()) {
+                    Some(pass) => {
+                        tracing::debug!(client = %address, "a connection");
+                        let connection = Connection { address, pass: Arc::new(pass), alive: alive.clone() };
+                        tokio::spawn(serve(stream, address, router.clone(), Arc::clone(&node), connection));
+                    }
+                    None => tracing::debug!(client = %address, "a connection too many"),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
@@ -57,6 +61,7 @@ pub(crate) async fn run(listener: TcpListener, node: Arc<Shared>, alive: Alive) 
 /// What a connection holds on to, over HTTP and then as a WebSocket.
 #[derive(Clone, Debug)]
 struct Connection {
+    address: SocketAddr,
     pass: Arc<Pass>,
     alive: Alive,
 }
@@ -100,8 +105,9 @@ async fn root(
     if let Ok(upgrade) = upgrade {
         let most = node.config.limits.max_message_bytes;
         return upgrade.max_message_size(most).max_frame_size(most).on_upgrade(move |socket| async move {
-            let Connection { pass, alive } = connection;
+            let Connection { address, pass, alive } = connection;
             session::run(socket, node, pass).await;
+            tracing::debug!(client = %address, "a connection has ended");
             drop(alive);
         });
     }

@@ -35,6 +35,7 @@ async fn the_document_states_nips_and_limits_for_pages_of_any_origin() {
     assert_eq!(document["supported_nips"], json!([1, 9, 11, 13, 40, 42, 45, 59, 77]));
     assert_eq!(document["limitation"]["max_subscriptions"], 32);
     assert_eq!(document["limitation"]["min_pow_difficulty"], 7);
+    assert_eq!(document["software"], "talkbox-backend-gossip");
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
     let (head, _) = http(&node, "OPTIONS", "").await;
     assert!(head.starts_with("http/1.1 204") && head.contains("access-control-allow-methods: get"), "{head}");

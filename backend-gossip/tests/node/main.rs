@@ -3,6 +3,7 @@
 mod basics;
 mod deletion;
 mod expiry;
+mod fairness;
 mod gating;
 mod hostile;
 mod info;

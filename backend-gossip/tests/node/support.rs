@@ -9,8 +9,10 @@ use talkbox_core::{
     DeleteRequest, EnvelopeId, MailboxId, ManualClock, SecretKey, Timestamp,
     event::{Event, kind},
 };
-use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config, tungstenite::Message};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, client_async, connect_async_with_config, tungstenite::Message,
+};
 
 /// The time at which the tests take place.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
@@ -73,6 +75,21 @@ impl Client {
 
     pub(crate) async fn connect_to(url: &str) -> Self {
         let (socket, _) = connect_async_with_config(url, None, true).await.expect("connects");
+        Self::greeted(socket, url).await
+    }
+
+    /// Connects and proves a key; the system holds next to nothing of what comes and is not read.
+    pub(crate) async fn connect_narrowly(node: &Node, key: &SecretKey) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("sets");
+        let stream = MaybeTlsStream::Plain(socket.connect(node.addr()).await.expect("connects"));
+        let (socket, _) = client_async(node.url(), stream).await.expect("shakes hands");
+        let mut client = Self::greeted(socket, &node.url()).await;
+        client.prove(key, NOW).await;
+        client
+    }
+
+    async fn greeted(socket: WebSocketStream<MaybeTlsStream<TcpStream>>, url: &str) -> Self {
         let mut client = Self { socket, challenge: String::new(), relay: url.to_owned() };
         let hello = client.receive().await;
         assert_eq!(hello[0], "AUTH");
@@ -88,9 +105,13 @@ impl Client {
     /// As [`connect_as`](Self::connect_as), at another time.
     pub(crate) async fn connect_at(node: &Node, key: &SecretKey, now: Timestamp) -> Self {
         let mut client = Self::connect(node).await;
-        let event = client.auth_event(key, now);
-        assert_eq!(client.ask(json!(["AUTH", value(&event)])).await[2], true);
+        client.prove(key, now).await;
         client
+    }
+
+    async fn prove(&mut self, key: &SecretKey, now: Timestamp) {
+        let event = self.auth_event(key, now);
+        assert_eq!(self.ask(json!(["AUTH", value(&event)])).await[2], true);
     }
 
     pub(crate) fn auth_event(&self, key: &SecretKey, now: Timestamp) -> Event {

@@ -23,9 +23,8 @@ use serde_json::json;
 use talkbox_core::{PublicKey, hex};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-pub(crate) use self::reconcile::Held;
 use self::{
-    message::{Request, Unreadable},
+    message::{Most, Request, Unreadable},
     queries::Done,
     reconcile::Reconciliations,
 };
@@ -184,7 +183,8 @@ impl Session {
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(End::Gone),
         };
-        match Request::parse(&text, self.node.config.limits.max_filters) {
+        let limits = &self.node.config.limits;
+        match Request::parse(&text, Most { filters: limits.max_filters, values: limits.max_values }) {
             Ok(request) => {
                 self.act(request).await;
                 Ok(())

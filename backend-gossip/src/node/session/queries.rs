@@ -11,14 +11,18 @@ use super::{Session, reconcile::Reconciliation};
 use crate::node::{
     Shared,
     filter::Filter,
-    gate::Rights,
     live::Subscription,
     outbox::Outbox,
     refusal::{Prefix, Refusal},
+    shares::{Claim, Full},
+    store::{Count, Newest, Reader, Set, Short},
 };
 
-/// Bytes of stored events that are read at once.
-const PAGE: usize = 262_144;
+/// Bytes of stored events that are read at once. It is what a query may have in memory for a client that does not read,
+/// and enough that to wait for a turn costs little beside it.
+const PAGE: usize = 131_072;
+/// What a subscription takes besides its filters.
+const SUBSCRIPTION_BYTES: usize = 512;
 
 /// What a query leaves to the session.
 pub(crate) enum Done {
@@ -39,22 +43,22 @@ pub(crate) enum Done {
 
 impl Session {
     pub(super) fn subscribe(&mut self, name: String, filters: Vec<Filter>) {
-        let rights = self.rights();
-        if let Err(refusal) = filters.iter().try_for_each(|filter| rights.check(filter)) {
-            self.drop_subscription(&name);
-            return self.closed(&name, &refusal);
-        }
         self.drop_subscription(&name);
+        let claim = match self.may_ask(&filters) {
+            Ok(claim) => claim,
+            Err(refusal) => return self.closed(&name, &refusal),
+        };
         let most = self.node.config.limits.max_subscriptions;
         if self.subscriptions.len() >= most {
             return self.closed(&name, &Refusal::new(Prefix::Blocked, format!("more than {most} subscriptions")));
         }
+        let reader = self.reader();
         let quoted = json!(name).to_string();
-        let subscription = self.node.live.add(quoted, filters, rights, Arc::clone(&self.outbox));
+        let subscription = self.node.live.add(quoted, filters, reader.rights.clone(), Arc::clone(&self.outbox), claim);
         self.subscriptions.insert(name.clone(), Arc::clone(&subscription));
         let (node, outbox) = (Arc::clone(&self.node), Arc::clone(&self.outbox));
         let query = async move {
-            match send_stored(&node, &subscription, &outbox).await {
+            match send_stored(&node, &subscription, &outbox, reader).await {
                 Ok(()) => Done::Sent,
                 Err(error) => Done::Failed { name, subscription, refusal: failed(&error) },
             }
@@ -63,33 +67,45 @@ impl Session {
     }
 
     pub(super) fn count(&mut self, name: String, filters: Vec<Filter>) {
-        let rights = self.rights();
-        if let Err(refusal) = filters.iter().try_for_each(|filter| rights.check(filter)) {
-            return self.closed(&name, &refusal);
-        }
-        let (node, outbox) = (Arc::clone(&self.node), Arc::clone(&self.outbox));
+        let claim = match self.may_ask(&filters) {
+            Ok(claim) => claim,
+            Err(refusal) => return self.closed(&name, &refusal),
+        };
+        let (node, outbox, reader) = (Arc::clone(&self.node), Arc::clone(&self.outbox), self.reader());
         let query = async move {
-            let answer = match node.store.count(filters, rights, node.now()).await {
-                Ok(Some(count)) => json!(["COUNT", name, { "count": count }]),
-                Ok(None) => json!(["CLOSED", name, "error: more than this node counts"]),
+            let count = Count::new(node.config.limits.max_reconciled);
+            let answer = match node.store.search(filters.into(), reader, count).await {
+                Ok((count, _)) => match count.number() {
+                    Some(count) => json!(["COUNT", name, { "count": count }]),
+                    None => json!(["CLOSED", name, "error: more than this node counts"]),
+                },
                 Err(error) => json!(["CLOSED", name, failed(&error).to_string()]),
             };
-            outbox.send(answer.to_string()).await;
+            drop(claim);
+            if outbox.room().await {
+                outbox.push(answer.to_string());
+            }
             Done::Sent
         };
         self.queries.push(query.boxed());
     }
 
     pub(super) fn open_reconciliation(&mut self, name: String, filter: Filter, message: Vec<u8>) {
-        let rights = self.rights();
         let number = self.number();
         let most = self.node.config.limits.max_reconciliations;
-        if let Err(refusal) = rights.check(&filter).and_then(|()| self.reconciliations.begin(&name, number, most)) {
-            return self.neg_err(&name, &refusal);
-        }
-        let node = Arc::clone(&self.node);
+        let filters = [filter];
+        let claim = self.may_ask(&filters).and_then(|claim| {
+            self.reconciliations.begin(&name, number, most)?;
+            Ok(claim)
+        });
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(refusal) => return self.neg_err(&name, &refusal),
+        };
+        let (node, reader) = (Arc::clone(&self.node), self.reader());
         let query = async move {
-            let answer = build(&node, filter, rights, message).await;
+            let answer = build(&node, filters, reader, message).await;
+            drop(claim);
             Done::Reconciled { name, number, answer }
         };
         self.queries.push(query.boxed());
@@ -129,6 +145,26 @@ impl Session {
         }
     }
 
+    /// Whether this may be asked, and the claim on what the filters take.
+    fn may_ask(&self, filters: &[Filter]) -> Result<Claim, Refusal> {
+        let rights = self.rights();
+        filters.iter().try_for_each(|filter| rights.check(filter))?;
+        let bytes = SUBSCRIPTION_BYTES + filters.iter().map(Filter::bytes).sum::<usize>();
+        self.node.filters.claim(self.pass.party(), bytes).map_err(|full| match full {
+            Full::Party => {
+                Refusal::new(Prefix::Blocked, "this address keeps as many filters as it may; close a subscription")
+            }
+            Full::Node => {
+                Refusal::new(Prefix::RateLimited, "the node keeps as many filters as it can; try again later")
+            }
+        })
+    }
+
+    /// Who asks, at this moment.
+    fn reader(&self) -> Reader {
+        Reader { party: self.pass.party(), rights: self.rights(), now: self.node.now() }
+    }
+
     fn drop_subscription(&mut self, name: &str) {
         if let Some(subscription) = self.subscriptions.remove(name) {
             self.node.live.remove(&subscription);
@@ -136,40 +172,53 @@ impl Session {
     }
 }
 
-/// Sends what is stored for a subscription, then `EOSE`, and lets what arrived meanwhile follow.
-async fn send_stored(node: &Shared, subscription: &Subscription, outbox: &Outbox) -> talkbox_core::Result<()> {
-    let now = node.now();
-    let (keys, last) = node.store.newest(subscription.filters(), subscription.rights(), now).await?;
-    let keys: Arc<[_]> = keys.into();
+/// Sends what is stored for a subscription, then `EOSE`, and lets what arrived meanwhile follow. A page is read when there
+/// is room for it: while a client takes its time, nothing of the store is taken or kept for it.
+async fn send_stored(
+    node: &Shared,
+    subscription: &Subscription,
+    outbox: &Outbox,
+    reader: Reader,
+) -> talkbox_core::Result<()> {
+    let newest = Newest::new(node.config.limits.max_limit);
+    let (newest, last) = node.store.search(subscription.filters(), reader.clone(), newest).await?;
+    let keys: Arc<[_]> = newest.keys().into();
     let mut from = 0;
-    while from < keys.len() && !subscription.is_closed() {
-        let (page, taken) = node.store.events(Arc::clone(&keys), from, subscription.rights(), now, PAGE).await?;
-        from += taken;
-        for event in page {
-            if subscription.is_closed() {
-                return Ok(());
-            }
-            outbox.send(subscription.message(&event)).await;
+    while outbox.room().await && !subscription.is_closed() {
+        if from == keys.len() {
+            outbox.push(subscription.end_of_stored());
+            subscription.go_live(last);
+            return Ok(());
         }
-    }
-    if !subscription.is_closed() {
-        outbox.send(subscription.end_of_stored()).await;
-        subscription.go_live(last);
+        let (page, taken) = node.store.events(Arc::clone(&keys), from, reader.clone(), PAGE).await?;
+        from += taken;
+        if subscription.is_closed() {
+            return Ok(());
+        }
+        for event in page {
+            outbox.push(subscription.message(&event));
+        }
     }
     Ok(())
 }
 
 async fn build(
     node: &Shared,
-    filter: Filter,
-    rights: Rights,
+    filters: [Filter; 1],
+    reader: Reader,
     message: Vec<u8>,
 ) -> Result<(Box<Reconciliation>, Vec<u8>), Refusal> {
-    let items = node.store.set(filter, rights, node.now()).await.map_err(|error| failed(&error))?;
-    let items = items.ok_or_else(|| Refusal::new(Prefix::Blocked, "more ids than this node reconciles at once"))?;
-    let held = Arc::clone(&node.held);
+    let busy = || Refusal::new(Prefix::RateLimited, "the node is reconciling with many others; try again later");
+    let too_many = || Refusal::new(Prefix::Blocked, "more ids than this node reconciles at once");
+    let claim = node.reconciled.claim(reader.party, 0).map_err(|_| busy())?;
+    let set = Set::new(node.config.limits.max_reconciled, claim);
+    let (set, _) = node.store.search(Arc::new(filters), reader, set).await.map_err(|error| failed(&error))?;
+    let (items, claim) = set.items().map_err(|short| match short {
+        Short::TooMany | Short::NoRoom(Full::Party) => too_many(),
+        Short::NoRoom(Full::Node) => busy(),
+    })?;
     let session =
-        tokio::task::spawn_blocking(move || Reconciliation::new(items, held)).await.map_err(|_| broken())??;
+        tokio::task::spawn_blocking(move || Reconciliation::new(items, claim)).await.map_err(|_| broken())??;
     answer(Box::new(session), message).await
 }
 
@@ -187,7 +236,11 @@ fn broken() -> Refusal {
 }
 
 fn failed(error: &Error) -> Refusal {
+    if error.kind() == ErrorKind::Timeout {
+        // Any client can make that happen: it is no problem of the operator's.
+        tracing::debug!(%error, "a query was ended");
+        return Refusal::new(Prefix::Error, "the query took too long");
+    }
     tracing::warn!(%error, "a query failed");
-    let text = if error.kind() == ErrorKind::Timeout { "the query took too long" } else { "the store failed" };
-    Refusal::new(Prefix::Error, text)
+    Refusal::new(Prefix::Error, "the store failed")
 }

@@ -1,20 +1,16 @@
 //! Set reconciliation with a client (NIP-77): the ids that its filter matches and it may read, in a vector that is
 //! built for the session.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use talkbox_core::EventId;
 use tokio::time::Instant;
 
-use crate::node::refusal::{Prefix, Refusal};
+use crate::node::{
+    refusal::{Prefix, Refusal},
+    shares::Claim,
+};
 
 /// Most bytes of a message: in hexadecimal it is twice that, and still fits into what clients take.
 const FRAME: u64 = 60_000;
@@ -23,49 +19,30 @@ const MAX_ROUNDS: u32 = 64;
 /// A session that is silent for so long is given up.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// The ids in all open sessions of a node.
-#[derive(Debug)]
-pub(crate) struct Held {
-    ids: AtomicUsize,
-    limit: usize,
-}
-
-impl Held {
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self { ids: AtomicUsize::new(0), limit }
-    }
-}
-
 /// One session: what this side has.
 pub(crate) struct Reconciliation {
     engine: Negentropy<'static, NegentropyStorageVector>,
     rounds: u32,
     last: Instant,
-    size: usize,
-    held: Arc<Held>,
+    /// On the room for the ids.
+    _claim: Claim,
 }
 
 impl Reconciliation {
     /// Builds a session over these items. Blocks for about 0.1 µs an item.
     ///
     /// # Errors
-    /// Where the node holds too many ids already.
-    pub(crate) fn new(items: Vec<(u64, EventId)>, held: Arc<Held>) -> Result<Self, Refusal> {
-        let size = items.len();
-        if held.ids.fetch_add(size, Ordering::Relaxed) + size > held.limit {
-            held.ids.fetch_sub(size, Ordering::Relaxed);
-            return Err(Refusal::new(Prefix::RateLimited, "the node is reconciling with many others; try again later"));
-        }
-        let mut storage = NegentropyStorageVector::with_capacity(size);
+    /// Where the ids make no set.
+    pub(crate) fn new(items: Vec<(u64, EventId)>, claim: Claim) -> Result<Self, Refusal> {
+        let mut storage = NegentropyStorageVector::with_capacity(items.len());
         let engine = items
             .into_iter()
             .try_for_each(|(time, id)| storage.insert(time, Id::from_byte_array(*id.as_bytes())))
             .and_then(|()| storage.seal())
             .and_then(|()| Negentropy::owned(storage, FRAME));
         match engine {
-            Ok(engine) => Ok(Self { engine, rounds: 0, last: Instant::now(), size, held }),
+            Ok(engine) => Ok(Self { engine, rounds: 0, last: Instant::now(), _claim: claim }),
             Err(error) => {
-                held.ids.fetch_sub(size, Ordering::Relaxed);
                 tracing::error!(%error, "a set could not be built");
                 Err(Refusal::new(Prefix::Error, "the set could not be built"))
             }
@@ -83,12 +60,6 @@ impl Reconciliation {
             return Err(Refusal::new(Prefix::Blocked, "too many rounds"));
         }
         self.engine.reconcile(message).map_err(|error| Refusal::invalid(format!("not a negentropy message: {error}")))
-    }
-}
-
-impl Drop for Reconciliation {
-    fn drop(&mut self) {
-        self.held.ids.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Filters in SQL. First the keys of all that matches, in order and from indexes; then the rows, a page at a time, so
 //! that no transaction is held while a client takes its time, and what is deleted in between is not sent.
 
-use std::{collections::HashSet, fmt::Write as _};
+use std::fmt::Write as _;
 
-use rusqlite::{Connection, OptionalExtension as _, Result, params_from_iter, types::Value};
+use rusqlite::{Connection, OptionalExtension as _, Result, types::Value};
 use talkbox_core::{EventId, MailboxId, PublicKey, Timestamp, event::kind};
 
 use super::{apply::signed, row::Row};
-use crate::node::{filter::Filter, gate::Rights};
+use crate::node::{addresses::Party, filter::Filter, gate::Rights};
 
 /// Where an event is: its place in the order of arrival, and what it is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,73 +19,22 @@ pub(crate) struct Key {
 
 impl Key {
     /// Newest first, and of two as new the lower id.
-    fn order(&self) -> (std::cmp::Reverse<u64>, EventId) {
+    pub(super) fn order(&self) -> (std::cmp::Reverse<u64>, EventId) {
         (std::cmp::Reverse(self.created_at), self.id)
     }
 }
 
-/// The keys of what the filters match for this reader, at most `most` of each filter and fewer where it says so:
-/// newest first, each once.
-pub(crate) fn newest(
-    conn: &Connection,
-    filters: &[Filter],
-    rights: &Rights,
-    now: Timestamp,
-    most: usize,
-) -> Result<Vec<Key>> {
-    let mut all = Vec::new();
-    for filter in filters {
-        let limit = filter.limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(most).min(most));
-        let mut keys = Vec::new();
-        for_each(conn, filter, rights, now, Some(limit), |key| {
-            keys.push(key);
-            Ok(true)
-        })?;
-        keys.sort_unstable_by_key(Key::order);
-        keys.truncate(limit);
-        all.append(&mut keys);
-    }
-    all.sort_unstable_by_key(Key::order);
-    all.dedup();
-    Ok(all)
-}
-
-/// How many events the filters match for this reader. `None` for more than `most`.
-pub(crate) fn count(
-    conn: &Connection,
-    filters: &[Filter],
-    rights: &Rights,
-    now: Timestamp,
-    most: usize,
-) -> Result<Option<usize>> {
-    let mut seen = HashSet::new();
-    for filter in filters {
-        for_each(conn, filter, rights, now, None, |key| {
-            seen.insert(key.seq);
-            Ok(seen.len() <= most)
-        })?;
-    }
-    Ok(Some(seen.len()).filter(|count| *count <= most))
-}
-
-/// Times and ids of all that one filter matches for this reader. `None` for more than `most`.
-pub(crate) fn set(
-    conn: &Connection,
-    filter: &Filter,
-    rights: &Rights,
-    now: Timestamp,
-    most: usize,
-) -> Result<Option<Vec<(u64, EventId)>>> {
-    let mut items = Vec::new();
-    for_each(conn, filter, rights, now, None, |key| {
-        items.push((key.created_at, key.id));
-        Ok(items.len() <= most)
-    })?;
-    Ok(Some(items).filter(|items| items.len() <= most))
+/// Who asks, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    /// Whose turn is taken for it.
+    pub(crate) party: Party,
+    pub(crate) rights: Rights,
+    pub(crate) now: Timestamp,
 }
 
 /// The last place in the order of arrival that has been given.
-pub(crate) fn last_seq(conn: &Connection) -> Result<i64> {
+pub(super) fn last_seq(conn: &Connection) -> Result<i64> {
     let last = conn
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?
         .query_row([], |row| row.get(0))
@@ -94,12 +43,12 @@ pub(crate) fn last_seq(conn: &Connection) -> Result<i64> {
 }
 
 /// The event at this place as JSON, unless it has gone, or the rights or the time forbid it.
-pub(crate) fn event(conn: &Connection, seq: i64, rights: &Rights, now: Timestamp) -> Result<Option<String>> {
+pub(super) fn event(conn: &Connection, seq: i64, reader: &Reader) -> Result<Option<String>> {
     let mut statement = conn.prepare_cached(
         "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig
          FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox WHERE e.seq = ?1 AND e.expires > ?2",
     )?;
-    let mut rows = statement.query([seq, signed(now.secs())])?;
+    let mut rows = statement.query([seq, signed(reader.now.secs())])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let blob = |column: usize| -> Result<&[u8]> { Ok(row.get_ref(column)?.as_blob()?) };
     let mailbox = row.get_ref(4)?.as_blob_or_null()?;
@@ -117,7 +66,8 @@ pub(crate) fn event(conn: &Connection, seq: i64, rights: &Rights, now: Timestamp
     let involved = || {
         let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
         key(row.author).is_some_and(|author| {
-            rights.is_involved(PublicKey::from_bytes(author), mailbox.and_then(key).map(MailboxId::from_bytes))
+            let mailbox = mailbox.and_then(key).map(MailboxId::from_bytes);
+            reader.rights.is_involved(PublicKey::from_bytes(author), mailbox)
         })
     };
     if row.kind == kind::GIFT_WRAP && !involved() {
@@ -130,67 +80,44 @@ pub(crate) fn event(conn: &Connection, seq: i64, rights: &Rights, now: Timestamp
     Ok(json)
 }
 
-/// Calls `take` with the key of each match until it says no; with a limit, at least the newest so many of them.
-fn for_each(
-    conn: &Connection,
-    filter: &Filter,
-    rights: &Rights,
-    now: Timestamp,
-    limit: Option<usize>,
-    mut take: impl FnMut(Key) -> Result<bool>,
-) -> Result<()> {
-    let Some(plan) = Plan::new(conn, filter, rights, now, limit)? else { return Ok(()) };
-    // An event with two tags of one name can be met twice.
-    let mut met = plan.may_repeat.then(HashSet::new);
-    let mut statement = conn.prepare_cached(&plan.sql)?;
-    for driver in &plan.drivers {
-        let mut rows = statement.query(params_from_iter(driver.iter().chain(&plan.values)))?;
-        while let Some(row) = rows.next()? {
-            let key = Key {
-                seq: row.get(0)?,
-                created_at: row.get::<_, i64>(1)?.unsigned_abs(),
-                id: EventId::from_bytes(row.get(2)?),
-            };
-            if met.as_mut().is_none_or(|met| met.insert(key.seq)) && !take(key)? {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
-}
-
 /// One statement, run once for each value of the condition that finds the fewest rows.
-struct Plan {
-    sql: String,
+pub(super) struct Plan {
+    pub(super) sql: String,
     /// What the statement starts from: its first values.
-    drivers: Vec<Vec<Value>>,
+    pub(super) drivers: Vec<Vec<Value>>,
     /// The other values, the same each time.
-    values: Vec<Value>,
-    may_repeat: bool,
+    pub(super) values: Vec<Value>,
+    /// The number of the value that says how old a match may be, and this value.
+    pub(super) since: (usize, u64),
+    /// An event with two tags of one name can be met twice.
+    pub(super) may_repeat: bool,
 }
 
 impl Plan {
-    /// `None` where nothing can match.
-    fn new(
+    /// `None` where nothing can match. With a limit, each run gives the newest so many.
+    pub(super) fn new(
         conn: &Connection,
         filter: &Filter,
-        rights: &Rights,
-        now: Timestamp,
+        reader: &Reader,
+        last: i64,
         limit: Option<usize>,
     ) -> Result<Option<Self>> {
         let mailboxes = match &filter.mailboxes {
             None => None,
             Some(keys) => Some(numbers(conn, keys.iter())?),
         };
-        let (from, drivers, by) = driver(filter, mailboxes.as_deref());
-        let mut sql =
-            Sql { text: format!("SELECT e.seq, e.created_at, e.id FROM {from}"), values: Vec::new(), first: 0 };
-        sql.first = drivers.first().map_or(0, Vec::len);
-        let Some(since) = filter.since.map_or(Some(0), |since| i64::try_from(since).ok()) else { return Ok(None) };
-        sql.condition("e.expires >", [Value::Integer(signed(now.secs()))]);
-        if since > 0 {
-            sql.condition("e.created_at >=", [Value::Integer(since)]);
+        let since = filter.since.unwrap_or(0);
+        if i64::try_from(since).is_err() {
+            return Ok(None);
         }
+        let (from, drivers, by) = driver(filter, mailboxes.as_deref());
+        let first = drivers.first().map_or(0, Vec::len);
+        let mut sql = Sql { text: format!("SELECT e.seq, e.created_at, e.id FROM {from}"), values: Vec::new(), first };
+        sql.condition("e.created_at >=", [Value::Integer(signed(since))]);
+        let since = (first + sql.values.len(), since);
+        sql.condition("e.expires >", [Value::Integer(signed(reader.now.secs()))]);
+        // The plus keeps SQLite from walking the table by it.
+        sql.condition("+e.seq <=", [Value::Integer(last)]);
         if let Some(until) = filter.until {
             sql.condition("e.created_at <=", [Value::Integer(signed(until))]);
         }
@@ -209,9 +136,9 @@ impl Plan {
             sql.one_of("x.value", values.iter().map(|value| Value::Text(value.clone())));
             sql.text.push(')');
         }
-        if let Rights::Keys(keys) = rights
+        if let Rights::Keys(keys) = &reader.rights
             && filter.allows_kind(kind::GIFT_WRAP)
-            && !rights.owns_mailboxes(filter)
+            && !reader.rights.owns_mailboxes(filter)
         {
             let own: Vec<MailboxId> = keys.iter().copied().map(MailboxId::from).collect();
             let own = numbers(conn, own.iter())?;
@@ -224,7 +151,7 @@ impl Plan {
         if let Some(limit) = limit {
             let _infallible = write!(sql.text, " ORDER BY e.created_at DESC, e.id LIMIT {limit}");
         }
-        Ok(Some(Self { sql: sql.text, drivers, values: sql.values, may_repeat: matches!(by, By::Tag(_)) }))
+        Ok(Some(Self { sql: sql.text, drivers, values: sql.values, since, may_repeat: matches!(by, By::Tag(_)) }))
     }
 }
 

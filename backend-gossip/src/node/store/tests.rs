@@ -9,11 +9,13 @@ use tokio::sync::mpsc;
 
 use super::{
     apply::{Quota, apply},
-    query,
+    query::{self, Reader},
     schema::{Durability, open_writer},
+    search::{Collect, Count, Newest, Search, Set},
     writer::Writer,
 };
 use crate::node::{
+    addresses::Party,
     admitted::Admitted,
     config::Limits,
     filter::Filter,
@@ -21,7 +23,10 @@ use crate::node::{
     intake::{RecentIds, Ticket},
     outbox::{Outbox, Pending},
     policy::{Terms, Treatment},
+    shares::{Bounds, Shares},
 };
+
+const PARTY: Party = Party::Connection(1);
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 
@@ -40,6 +45,13 @@ fn wrap(bytes: usize) -> Admitted {
     let tags = vec![vec!["p".to_owned(), mailbox.to_hex()]];
     let event = Event::sign(&author, NOW, kind::GIFT_WRAP, tags, "!".repeat(bytes));
     admitted(&event, Some(mailbox), NOW.plus(100))
+}
+
+/// A whole search that is put aside wherever it can be.
+fn search<C: Collect>(conn: &Connection, filters: &Arc<[Filter]>, reader: &Reader, into: C) -> C {
+    let mut search = Search::new(Arc::clone(filters), reader.clone(), into);
+    while !search.go_on(conn, || true).expect("asks") {}
+    search.found().0
 }
 
 /// An event of a small world, so that filters often match. Who: one of three keys.
@@ -152,6 +164,7 @@ proptest! {
         let directory = tempfile::tempdir().expect("a directory");
         let conn = open(&directory);
         let quota = Quota::new(&Limits::default());
+        let shares = Shares::new(Bounds { total: 1_000, each: 1_000, always: 0 });
         for event in &events {
             prop_assert!(apply(&conn, event, &quota).expect("stores").seq.is_some());
         }
@@ -176,17 +189,22 @@ proptest! {
                 found
             };
             let expected: BTreeSet<_> = filters.iter().flat_map(&limited).collect();
-            let newest = query::newest(&conn, &filters, &rights, NOW, 500).expect("asks");
+            let reader = Reader { party: PARTY, rights: rights.clone(), now: NOW };
+            let filters: Arc<[Filter]> = filters.into();
+            let newest = search(&conn, &filters, &reader, Newest::new(500)).keys();
             let found: Vec<_> = newest.iter().map(|key| (std::cmp::Reverse(key.created_at), key.id)).collect();
             prop_assert_eq!(&found, &expected.into_iter().collect::<Vec<_>>(), "{:?}", filters);
             let all: BTreeSet<_> = filters.iter().flat_map(&matching).collect();
-            let count = query::count(&conn, &filters, &rights, NOW, 500).expect("asks");
-            prop_assert_eq!(count, Some(all.len()));
-            let set = query::set(&conn, &filters[0], &rights, NOW, 500).expect("asks").expect("few");
+            let count = search(&conn, &filters, &reader, Count::new(500));
+            prop_assert_eq!(count.number(), Some(all.len()));
+            let claim = shares.claim(PARTY, 0).expect("there is room");
+            let one = Arc::new([filters[0].clone()]) as Arc<[Filter]>;
+            let (set, claim) = search(&conn, &one, &reader, Set::new(500, claim)).items().expect("few");
+            drop(claim);
             let set: BTreeSet<_> = set.into_iter().map(|(time, id)| (std::cmp::Reverse(time), id)).collect();
             prop_assert_eq!(set, matching(&filters[0]).into_iter().collect::<BTreeSet<_>>());
             for key in newest {
-                let json = query::event(&conn, key.seq, &rights, NOW).expect("reads").expect("is there");
+                let json = query::event(&conn, key.seq, &reader).expect("reads").expect("is there");
                 let stored = events.iter().find(|event| event.facts.id == key.id).expect("one of them");
                 prop_assert_eq!(json.as_str(), stored.json.as_str());
             }
@@ -203,7 +221,8 @@ fn a_usual_filter_is_answered_from_an_index() {
     let mut statement = conn
         .prepare(
             "EXPLAIN QUERY PLAN SELECT e.seq, e.created_at, e.id FROM event e INDEXED BY event_mailbox
-             WHERE e.mailbox = 1 AND e.expires > 1 AND e.kind IN (1059) ORDER BY e.created_at DESC, e.id LIMIT 5",
+             WHERE e.mailbox = 1 AND e.created_at >= 0 AND e.expires > 1 AND +e.seq <= 9 AND e.kind IN (1059)
+             ORDER BY e.created_at DESC, e.id LIMIT 5",
         )
         .expect("prepares");
     let plan: Vec<String> =

@@ -1,0 +1,58 @@
+//! Where a store is: a directory that one node has at a time.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use talkbox_core::{Error, ErrorKind, Result};
+
+use super::schema::Durability;
+
+/// Where the store is.
+#[derive(Debug)]
+pub(super) enum Place {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Place {
+    pub(super) fn new(directory: Option<&Path>) -> Result<Self> {
+        let failed = |error: std::io::Error| Error::new(ErrorKind::Storage, "no directory for the store").source(error);
+        match directory {
+            Some(path) => {
+                std::fs::create_dir_all(path).map_err(|error| failed(error).with("path", path.display()))?;
+                Ok(Self::Kept(path.to_owned()))
+            }
+            None => tempfile::Builder::new().prefix("talkbox-node-").tempdir().map(Self::Temporary).map_err(failed),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(directory) => directory.path(),
+        }
+    }
+
+    pub(super) const fn durability(&self) -> Durability {
+        match self {
+            Self::Kept(_) => Durability::Full,
+            Self::Temporary(_) => Durability::Temporary,
+        }
+    }
+
+    /// Keeps other nodes out as long as the file is open.
+    ///
+    /// # Errors
+    /// `Storage`; its source is a [`std::fs::TryLockError`] where another node has the store.
+    pub(super) fn lock(&self) -> Result<File> {
+        let path = self.path().join("lock");
+        let failed = |message, error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Storage, message).with("path", path.display()).source(error)
+        };
+        let file = File::create(&path).map_err(|error| failed("no lock file can be made", error.into()))?;
+        file.try_lock().map_err(|error| failed("another node uses this store", error.into()))?;
+        Ok(file)
+    }
+}
