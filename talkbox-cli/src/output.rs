@@ -35,10 +35,14 @@ impl Output {
         Self { json, quiet, verbose }
     }
 
-    /// Sends the log to standard error, as much of it as `-v` or `TALKBOX_LOG` ask for.
-    pub(crate) fn start_log(&self) {
+    /// Sends the log to standard error, as much of it as `-v` or `TALKBOX_LOG` ask for. A service has nothing else to
+    /// say how it is: it logs what its operator needs to know, and with `-v` who comes and goes.
+    pub(crate) fn start_log(&self, is_service: bool) {
         let level = match self.verbose {
+            0 if is_service && self.quiet => "error",
+            0 if is_service => "warn,talkbox_backend_gossip=info",
             0 => "off",
+            1 if is_service => "info,talkbox_backend_gossip=debug",
             1 => {
                 "talkbox=info,talkbox_core=info,talkbox_cli=info,talkbox_backend_nostr=info,talkbox_backend_gossip=info"
             }

@@ -15,19 +15,18 @@ use crate::{
 };
 
 /// Variables that are no settings: those of single commands, and those that `watch --exec` hands to its command.
-const NO_SETTINGS: [&str; 11] = [
+const NO_SETTINGS: [&str; 8] = [
     "TALKBOX_CONFIG",
     "TALKBOX_FROM",
     "TALKBOX_HOME",
     "TALKBOX_ID",
     "TALKBOX_LOG",
-    "TALKBOX_NODE_DATA",
-    "TALKBOX_NODE_LISTEN",
-    "TALKBOX_NODE_PUBLIC_URL",
     "TALKBOX_PASSPHRASE_FILE",
     "TALKBOX_SUBJECT",
     "TALKBOX_TIME",
 ];
+/// What the variables of `talkbox node` begin with.
+const NODE: &str = "TALKBOX_NODE_";
 /// Settings that are on or off.
 const SWITCHES: [&str; 4] = ["json", "quiet", "no_color", "offline"];
 
@@ -84,7 +83,7 @@ pub(crate) fn load(global: &Global, path: &Path) -> Outcome<Config> {
         // A variable that is no text is none of ours.
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
         let value = if is_switch(&name) { on_or_off(value) } else { value };
-        (!NO_SETTINGS.contains(&name.as_str())).then_some((name, value))
+        (!NO_SETTINGS.contains(&name.as_str()) && !name.starts_with(NODE)).then_some((name, value))
     }));
     for key in SWITCHES {
         sources = sources.own(key, false);
