@@ -137,6 +137,12 @@ impl Drop for GivesUp {
     }
 }
 
+/// When the query that runs has to end.
+struct Bound {
+    end: Instant,
+    given_up: Arc<AtomicBool>,
+}
+
 struct Thread {
     conn: Connection,
     turns: Arc<Turns<Job>>,
@@ -148,14 +154,14 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         // Not by `sqlite3_interrupt`, which is lost where it comes between two statements of one query.
-        let bound: Arc<Mutex<Option<(Instant, Arc<AtomicBool>)>>> = Arc::default();
+        let bound: Arc<Mutex<Option<Bound>>> = Arc::default();
         let (looked_at, closing) = (Arc::clone(&bound), Arc::clone(&self.closing));
         let is_over = move || {
             let bound = looked_at.lock().unwrap_or_else(PoisonError::into_inner);
             closing.load(Ordering::Relaxed)
                 || bound
                     .as_ref()
-                    .is_some_and(|(end, given_up)| given_up.load(Ordering::Relaxed) || Instant::now() >= *end)
+                    .is_some_and(|Bound { end, given_up }| given_up.load(Ordering::Relaxed) || Instant::now() >= *end)
         };
         if let Err(error) = self.conn.progress_handler(STEPS, Some(is_over)) {
             tracing::error!(%error, "queries could not be bounded: a reader is missing");
@@ -164,7 +170,7 @@ impl Thread {
         while let Some((party, job)) = self.turns.next() {
             if !job.given_up.load(Ordering::Relaxed) {
                 *bound.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((Instant::now() + job.within, job.given_up));
+                    Some(Bound { end: Instant::now() + job.within, given_up: job.given_up });
                 // A fault in one query must not take the reader from all others.
                 if catch_unwind(AssertUnwindSafe(|| (job.run)(&self.conn))).is_err() {
                     tracing::error!("a query panicked");
@@ -202,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn one_party_that_grinds_leaves_readers_to_the_others() {
         let readers = readers();
-        let (started, starts) = mpsc::channel();
+        let (started, starts) = mpsc::sync_channel(READERS * 2);
         let grinding: Vec<_> = (0..READERS * 2)
             .map(|_| {
                 let (readers, started) = (Arc::clone(&readers), started.clone());

@@ -262,7 +262,7 @@ impl Collect for Set {
     fn take(&mut self, key: Key) -> bool {
         if self.items.len() >= self.most {
             self.short = Some(Short::TooMany);
-        } else if self.items.len() % CLAIMED_TOGETHER == 0
+        } else if self.items.len().is_multiple_of(CLAIMED_TOGETHER)
             && let Err(full) = self.claim.grow(CLAIMED_TOGETHER)
         {
             self.short = Some(Short::NoRoom(full));
