@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use talkbox_core::SecretKey;
+use talkbox_core::{Error, ErrorKind, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::exit::{Failure, Outcome};
@@ -54,11 +54,21 @@ impl Secret {
     /// `Locked` for a wrong password, or none where one is needed.
     pub(crate) fn open(&self, password: Option<&str>) -> Outcome<SecretKey> {
         match (self.is_plain(), password) {
-            (true, _) => Ok(SecretKey::from_nsec(&self.0)?),
-            (false, Some(password)) => Ok(SecretKey::from_ncryptsec(&self.0, password)?),
+            (true, _) => SecretKey::from_nsec(&self.0).map_err(unreadable),
+            (false, Some(password)) => SecretKey::from_ncryptsec(&self.0, password).map_err(unreadable),
             (false, None) => Err(Failure::locked("the key is encrypted, and there is no password")),
         }
     }
+}
+
+/// What is wrong with the file and not with what was typed.
+fn unreadable(error: Error) -> Failure {
+    if error.kind() != ErrorKind::InvalidInput {
+        return error.into();
+    }
+    Failure::locked(format!("a key on this computer is damaged: {}", error.message())).hint(
+        "`talkbox config path` says where they are: bring `store.key`, or the file of the mailbox, back from a copy",
+    )
 }
 
 impl fmt::Debug for Secret {

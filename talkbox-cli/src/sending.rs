@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use talkbox_core::{
-    Retry, Shortcode,
+    ErrorKind, Retry, Shortcode,
     client::{LaterRequest, Sent},
     local::{OutboxEntry, OutboxId, OutboxState, WaitingDraft},
 };
@@ -47,8 +47,11 @@ pub(crate) async fn settle(session: &Session, live: Live, sent: &Sent, ways: &Wa
         let budget = session.budget(if ways.wait { LONG_PATIENCE } else { PATIENCE });
         let stored = live.talkbox.stored(sent.outbox, budget).await;
         session.output.progress_done();
-        // Out of time is no error here: what the outbox says counts.
-        stored.ok()
+        match stored {
+            Err(error) if error.kind() == ErrorKind::Storage => return Err(error.into()),
+            // What the outbox says counts, whatever networks do.
+            stored => stored.ok(),
+        }
     };
     let entry = match entry {
         Some(entry) => entry,
@@ -167,7 +170,7 @@ impl End {
             Self::NoMore => {
                 let message = format!("stored by {got} of the {of} holders that were asked for");
                 Err(Failure::new(Code::TooFewAcks, "too-few-acks", message)
-                    .hint("it can be read; the others refused it for good, and `--min-acks NUMBER` asks for less"))
+                    .hint("it can be read; the others refused it for good: `talkbox outbox retry ID` asks them once more, and `--min-acks NUMBER` asks for less"))
             }
             Self::Late => Err(Failure::timeout(format!("stored by {got} of {of} holders when the time was over"))
                 .hint("it stays in the outbox and is tried again; `talkbox outbox flush --wait` goes on waiting")),

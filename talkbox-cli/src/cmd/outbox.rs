@@ -157,7 +157,7 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
     let budget = session.budget(if wait { WAIT } else { FLUSH });
     let end = tokio::time::Instant::now() + budget;
     let mut stored = 0;
-    let (left, hopeful) = loop {
+    let (left, partly, hopeful) = loop {
         // Whoever asks for it does not want to wait until the outbox would have tried again by itself.
         for entry in unsettled(live.talkbox.store()).await? {
             live.talkbox.store().hasten(entry.id).await?;
@@ -170,18 +170,20 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
         stored += drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();
         let store = live.talkbox.store();
         let left = unsettled(store).await?;
+        let partly = left.iter().filter(|entry| !entry.acks.is_empty()).count();
         let hopeful = left.iter().filter(|entry| entry.next_try.is_some()).count() + waiting(store).await?.len();
         let hopeless = left.iter().filter(|entry| entry.next_try.is_none()).count();
         if hopeful == 0 || !wait || tokio::time::Instant::now() + REST >= end {
-            break (hopeful + hopeless, hopeful);
+            break (hopeful + hopeless, partly, hopeful);
         }
         tokio::time::sleep(REST).await;
     };
     live.close().await;
+    let none = left - partly;
     if session.output.is_json() {
-        session.output.object(&serde_json::json!({"stored": stored, "left": left}))?;
+        session.output.object(&serde_json::json!({"stored": stored, "left": left, "partly": partly}))?;
     } else {
-        session.output.line(format_args!("stored {stored}, left {left}"))?;
+        session.output.line(format_args!("stored {stored}, at too few holders {partly}, at none {none}"))?;
     }
     if wait && left > 0 && hopeful == 0 {
         let message = format!("{left} messages are at fewer holders than was asked for, and the others refused them");

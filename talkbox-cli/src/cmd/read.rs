@@ -9,7 +9,7 @@ use std::{collections::HashSet, io::Write, time::Duration};
 use futures_util::StreamExt as _;
 use talkbox_core::{
     ErrorKind, Locator, MailboxId, MessageId, Timestamp,
-    client::SyncedHolder,
+    client::Synced,
     local::{Kinds, MessageQuery, Store, StoredMessage, Way},
 };
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ const FIRST_PAGE: u32 = 64;
 /// Messages of the others: at 24 KiB each, 12 MiB at worst.
 const PAGE: u32 = 512;
 
-/// Holders that may be through while a reader is slow: more than most people have.
+/// Parts of a sync that may wait for a slow reader: as many as most people have holders.
 const MAX_UNTOLD: usize = 64;
 
 #[derive(Debug, clap::Args)]
@@ -116,11 +116,13 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     }
     session.output.progress("asking the network …");
     let mut answers = Answers::default();
-    while let Some(SyncedHolder { holder, outcome, new }) = arriving.recv().await {
+    while let Some(Synced { new, holders }) = arriving.recv().await {
         if is_at_once {
             arguments.arrived(&store, &owners, &mut printer, &new).await?;
         }
-        answers.take(session, &holder, outcome)?;
+        for (holder, outcome) in holders {
+            answers.take(session, &holder, outcome)?;
+        }
     }
     session.output.progress_done();
     if !is_at_once {
@@ -177,7 +179,7 @@ async fn owners(store: &Store, entry: Option<&Entry>) -> Outcome<Vec<MailboxId>>
 
 /// Asks the network, in a task of its own: it must not stand still while a page waits for a slow reader. The task ends
 /// once nobody listens any more.
-async fn start_sync(live: &Live, budget: Duration) -> Outcome<mpsc::Receiver<SyncedHolder>> {
+async fn start_sync(live: &Live, budget: Duration) -> Outcome<mpsc::Receiver<Synced>> {
     let mut syncing = match &live.key {
         Some(key) => live.talkbox.syncing(key, budget),
         None => live.talkbox.syncing_conversations(budget).await?,

@@ -31,7 +31,7 @@ use crate::{
                         has ended with exit code 0, and otherwise it comes again with the next `watch`.\n\n\
                         CMD is run by `sh -c`, one at a time, with the body on standard input and TALKBOX_ID, \
                         TALKBOX_FROM, TALKBOX_TIME and TALKBOX_SUBJECT in its environment. With \
-                        `--timeout` it ends after that long, with exit code 9 where nothing came.\n\n\
+                        `--timeout` it ends after that long, with exit code 9 where nothing came; a CMD that runs is waited for.\n\n\
                         Of two that watch one mailbox on one computer each message goes to one or both: what one has \
                         marked as read, the other does not wait for."
 )]

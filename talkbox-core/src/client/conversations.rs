@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Talkbox,
-    sync::{Source, Synced, SyncedHolder, collect},
+    sync::{Source, Synced, collect},
 };
 use crate::{Authorizer, KeyAuthorizer, Opener, Result};
 
@@ -20,11 +20,11 @@ impl Talkbox {
         collect(self.syncing_conversations(budget).await?).await
     }
 
-    /// As [`sync_conversations`](Self::sync_conversations), holder by holder, as each of them is through.
+    /// As [`sync_conversations`](Self::sync_conversations), in parts, as the holders are through.
     ///
     /// # Errors
     /// `Storage`.
-    pub async fn syncing_conversations(&self, budget: Duration) -> Result<BoxStream<'static, SyncedHolder>> {
+    pub async fn syncing_conversations(&self, budget: Duration) -> Result<BoxStream<'static, Synced>> {
         let end = Instant::now() + budget;
         let mut sources = Vec::new();
         for conversation in self.0.store.conversations().await? {

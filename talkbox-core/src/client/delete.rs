@@ -47,7 +47,8 @@ impl Talkbox {
         let mut deleted = Deleted { messages: gone.messages, envelopes: gone.envelopes, requests: Vec::new() };
         for request in self.sign_deletions(key).await? {
             let (id, now) = (request.event().id(), self.0.clock.now());
-            let asked = self.ask(request, self.holders(), Some(key), end).await;
+            let at = self.holders_to_ask(&request).await?;
+            let asked = self.ask(request, at, Some(key), end).await;
             self.settle_deletion(id, now, &asked).await?;
             deleted.requests.push(asked.outcome);
         }
@@ -63,9 +64,21 @@ impl Talkbox {
                 return Ok(requests);
             }
             let request = DeleteRequest::sign(key, key.id(), &ids, self.0.clock.now())?;
-            self.0.store.add_deletion(&request, &self.holders()).await?;
+            self.0.store.add_deletion(&request, &self.holders_to_ask(&request).await?).await?;
             requests.push(request);
         }
+    }
+
+    /// Those that are known to have what is deleted, also where this configuration does not name them; and all of one's
+    /// own, which may have it.
+    async fn holders_to_ask(&self, request: &DeleteRequest) -> Result<Vec<Locator>> {
+        let mut holders = self.holders();
+        for holder in self.0.store.holders_of(request).await? {
+            if !holders.contains(&holder) {
+                holders.push(holder);
+            }
+        }
+        Ok(holders)
     }
 
     /// Asks again where a holder has not confirmed, without the owner's key: the requests are signed.

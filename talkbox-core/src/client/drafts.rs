@@ -96,7 +96,9 @@ impl Talkbox {
     async fn seal_draft(&self, waiting: &WaitingDraft, key: Option<&SecretKey>, budget: Duration) -> Result<()> {
         let NewDraft { id, to, draft, min_acks, otherwise, written, .. } = waiting.new.clone();
         let found = match (self.resolve(&to, budget).await, to.target()) {
-            (Err(error), Target::Mailbox(mailbox)) if nobody_knows(&error) && !otherwise.is_empty() => {
+            (Err(error), Target::Mailbox(mailbox))
+                if !otherwise.is_empty() && (nobody_knows(&error) || waited_long(&error, waiting.attempts)) =>
+            {
                 Resolved::at(mailbox, otherwise)
             }
             (found, _) => found?,
@@ -107,6 +109,14 @@ impl Talkbox {
         // Where another process was first, or it was taken back, there is nothing left to do.
         self.0.store.enqueue_draft(id, entries).await.map(drop)
     }
+}
+
+/// Searches after which an answer to a key that nobody knows goes where its owner would look, although not everybody
+/// could be asked: some may be gone for good. With the pauses between them that is half a minute.
+const SEARCHES: u32 = 4;
+
+fn waited_long(error: &Error, attempts: u32) -> bool {
+    error.kind() == ErrorKind::NotFound && attempts >= SEARCHES
 }
 
 /// Whether everybody that could know a mailbox was asked, and nobody did.

@@ -130,10 +130,11 @@ fn missing(target: &Target, found: Found) -> Error {
         (_, Target::Code(_)) => Error::new(ErrorKind::NotFound, "nobody that was asked knows this code"),
         (_, Target::Mailbox(_)) => Error::new(ErrorKind::NotFound, "nobody that was asked knows where this key reads"),
     };
-    // Somebody who may not be asked from here stays silent, however often.
-    let all_spoke = found.ended > 0 || !found.errors.is_empty();
-    let for_good = found.errors.iter().all(|error| error.retry_advice() == Retry::No);
-    let retry = if found.in_time && all_spoke && for_good { Retry::No } else { Retry::After(None) };
+    // Somebody who may not be asked from here stays silent, however often. Whatever else fails may go better.
+    let may_not_be_asked = |error: &Error| error.kind() == ErrorKind::Unreachable && error.retry_advice() == Retry::No;
+    let somebody = found.ended > 0 || !found.errors.is_empty();
+    let for_good = found.in_time && somebody && found.errors.iter().all(may_not_be_asked);
+    let retry = if for_good { Retry::No } else { Retry::After(None) };
     let failed = found.errors.len();
     let error = error.retry(retry);
     match found.errors.into_iter().next() {

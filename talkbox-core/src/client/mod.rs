@@ -29,7 +29,7 @@ pub use self::{
     drain::Drained,
     find::Resolved,
     send::{Replied, SendRequest, Sent},
-    sync::{Imported, Synced, SyncedHolder},
+    sync::{Imported, Synced},
     watch::ClientEvent,
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt as _};
+use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::Talkbox;
@@ -19,25 +19,16 @@ use crate::{
 /// Pages of one holder in one sync: a holder that never comes to an end costs so many and no more.
 const MAX_PAGES: usize = 10_000;
 
-/// What a sync brought.
+/// How long what one holder brought waits for the others, so that it can be put in order with what they bring.
+const TOGETHER: Duration = Duration::from_millis(300);
+
+/// What a sync, or a part of one, brought.
 #[derive(Debug, Default)]
 pub struct Synced {
     /// The messages that are new, the oldest first.
     pub new: Vec<MessageId>,
-    /// How many each holder brought, or why it brought none.
+    /// How many each holder brought, or why it failed; what it brought before that is kept.
     pub holders: Vec<(Locator, Result<usize>)>,
-}
-
-/// One holder is through with a sync.
-#[derive(Debug)]
-pub struct SyncedHolder {
-    /// Which holder.
-    pub holder: Locator,
-    /// How many new messages it brought, or why it failed. What it brought before it failed is kept.
-    pub outcome: Result<usize>,
-    /// All new messages that came since another holder was through, the oldest first: what this one brought, and what
-    /// others have brought so far.
-    pub new: Vec<MessageId>,
 }
 
 /// What an import brought.
@@ -71,9 +62,9 @@ impl Talkbox {
         collect(self.syncing(key, budget)).await
     }
 
-    /// As [`sync`](Self::sync), holder by holder, as each of them is through: who waits for what is new need not wait
-    /// for the slowest. Dropping the stream ends all work.
-    pub fn syncing(&self, key: &SecretKey, budget: Duration) -> BoxStream<'static, SyncedHolder> {
+    /// As [`sync`](Self::sync), in parts, as the holders are through: who waits for what is new need not wait for the
+    /// slowest. Dropping the stream ends all work.
+    pub fn syncing(&self, key: &SecretKey, budget: Duration) -> BoxStream<'static, Synced> {
         let opener = Arc::new(Opener::new(key.clone()));
         let auth = self.owner_auth(key);
         let mailboxes = self.0.opened.mailboxes.iter();
@@ -83,13 +74,23 @@ impl Talkbox {
         self.sync_all(sources.collect(), Instant::now() + budget)
     }
 
-    pub(super) fn sync_all(&self, sources: Vec<Source>, end: Instant) -> BoxStream<'static, SyncedHolder> {
+    pub(super) fn sync_all(&self, sources: Vec<Source>, end: Instant) -> BoxStream<'static, Synced> {
         let found = Found::default();
         let all = sources.into_iter().map(|source| self.clone().sync_one(source, found.clone(), end));
-        all.collect::<FuturesUnordered<_>>().boxed()
+        let all = all.collect::<FuturesUnordered<_>>();
+        stream::unfold((all, found), async |(mut all, found)| {
+            let mut holders = vec![all.next().await?];
+            // Holders that are about as fast each bring a part of what is new: together it is in order.
+            let soon = Instant::now() + TOGETHER;
+            while let Ok(Some(next)) = timeout_at(soon, all.next()).await {
+                holders.push(next);
+            }
+            Some((Synced { new: found.take(), holders }, (all, found)))
+        })
+        .boxed()
     }
 
-    async fn sync_one(self, source: Source, found: Found, end: Instant) -> SyncedHolder {
+    async fn sync_one(self, source: Source, found: Found, end: Instant) -> (Locator, Result<usize>) {
         let mut brought = Brought { count: 0, found };
         let outcome = match timeout_at(end, self.catch_up(&source, &mut brought)).await {
             Ok(Ok(())) => Ok(brought.count),
@@ -98,7 +99,7 @@ impl Talkbox {
                 Err(Error::new(ErrorKind::Timeout, "no answer in time").op("sync").with("holder", &source.holder))
             }
         };
-        SyncedHolder { holder: source.holder, outcome, new: brought.found.take() }
+        (source.holder, outcome)
     }
 
     /// By set reconciliation where the holder has it, else by its listing from where it was left.
@@ -248,13 +249,15 @@ impl Found {
     }
 }
 
-pub(super) async fn collect(mut syncing: BoxStream<'static, SyncedHolder>) -> Result<Synced> {
+pub(super) async fn collect(mut syncing: BoxStream<'static, Synced>) -> Result<Synced> {
     let mut synced = Synced::default();
-    while let Some(SyncedHolder { holder, outcome, new }) = syncing.next().await {
+    while let Some(Synced { new, holders }) = syncing.next().await {
         synced.new.extend(new);
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
-            outcome => synced.holders.push((holder, outcome)),
+        for (holder, outcome) in holders {
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
+                outcome => synced.holders.push((holder, outcome)),
+            }
         }
     }
     Ok(synced)

@@ -1,5 +1,7 @@
 //! Deleting: tombstones at once, and signed requests that travel to the holders.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{
@@ -91,7 +93,8 @@ impl Store {
         .await
     }
 
-    /// Keeps a signed request until these holders have confirmed it. It is on the disk when this returns.
+    /// Keeps a signed request until these holders have confirmed it, and those that it was kept for before. It is on the
+    /// disk when this returns.
     ///
     /// # Errors
     /// `Storage`.
@@ -117,6 +120,30 @@ impl Store {
                 )?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Holders that have deleted envelopes of a request, as far as is known.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn holders_of(&self, request: &DeleteRequest) -> Result<Vec<Locator>> {
+        let (owner, ids) = (request.mailbox(), request.ids().to_vec());
+        self.read("holders of the deleted", move |access| {
+            let Some(owner) = owner_of(access.db, owner)? else { return Ok(Vec::new()) };
+            let mut select = access.db.prepare_cached(
+                "SELECT locator FROM envelopes JOIN holdings ON envelope = seq JOIN holders USING (holder)
+                 WHERE owner = ?1 AND id = ?2",
+            )?;
+            let mut holders = BTreeSet::new();
+            for id in ids {
+                let locators = select.query_map(params![owner, id.as_bytes()], |row| row.get::<_, String>(0))?;
+                for locator in locators {
+                    holders.insert(locator_out(&locator?)?);
+                }
+            }
+            Ok(holders.into_iter().collect())
         })
         .await
     }

@@ -38,6 +38,14 @@ async fn nobody_knows_it_is_told_from_nobody_could_be_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn holders_that_do_not_answer_the_question_are_no_proof_that_nobody_knows() {
+    let world = World::new();
+    world.refuse();
+    let error = world.client().await.resolve(&Shortcode::of(&key().id()).into(), BUDGET).await.expect_err("refused");
+    assert_eq!((error.kind(), error.retry_advice()), (ErrorKind::Unreachable, Retry::After(None)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_a_code_that_cannot_be_looked_up_is_sent_later() {
     let world = World::new();
     let (owner, sender) = (world.client().await, world.client().await);

@@ -57,7 +57,8 @@ async fn what_is_new_is_told_before_the_slowest_holder_answers_and_in_order() {
     world.hang(1);
     let mut syncing = owner.syncing(&owner_key, day);
     let first = syncing.next().await.expect("one is through");
-    assert_eq!((first.outcome.expect("answers"), first.new), (20, sent));
+    assert_eq!(first.holders.len(), 1);
+    assert_eq!((first.holders[0].1.as_ref().expect("answers"), first.new), (&20, sent));
     drop(syncing);
     assert_eq!(bodies(&owner, &owner_key).await.len(), 20);
 }
@@ -83,4 +84,27 @@ async fn a_deletion_that_reached_nobody_is_asked_for_again_soon() {
         assert!(world.network.held(holder, owner_key.id()).expect("a holder").is_empty());
     }
     assert_eq!(owner.store().count_deletions().await.expect("reads"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_reaches_holders_that_the_command_did_not_name() {
+    let world = World::new();
+    let (owner, sender) = (world.client().await, world.client().await);
+    let owner_key = key();
+    let code = owner.announce(&owner_key).await.expect("announces").record.code();
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let sent = sender.send(SendRequest::new(to, Draft::text("x"))).await.expect("is committed");
+    sender.drain(&[], BUDGET).await.expect("drains");
+    owner.sync(&owner_key, BUDGET).await.expect("syncs");
+
+    let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
+    let (store, settings) = (owner.store().clone(), Settings::default());
+    let elsewhere = Talkbox::new(store, Opened::default(), Registry::new(), clock, settings);
+    elsewhere.delete(&owner_key, &[sent.message], BUDGET).await.expect("is gone here");
+    assert_eq!(owner.store().count_deletions().await.expect("reads"), 1);
+    world.clock.advance(Duration::from_secs(5));
+    owner.drain(&[], BUDGET).await.expect("drains");
+    for holder in world.network.holders() {
+        assert!(world.network.held(holder, owner_key.id()).expect("a holder").is_empty());
+    }
 }

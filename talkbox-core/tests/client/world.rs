@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use talkbox_core::{
-    Backend, Clock, ManualClock, Registry, SecretKey, Timestamp,
+    Backend, Clock, ErrorKind, ManualClock, Registry, SecretKey, Timestamp,
     client::{Settings, Talkbox},
     config::Opened,
     local::{MessageQuery, Store, StoreKey},
@@ -39,6 +39,13 @@ impl World {
     pub(crate) fn hang(&self, count: usize) {
         for (at, holder) in self.network.holders().iter().enumerate() {
             self.faults.set(holder, if at < count { Fault::hangs() } else { Fault::default() });
+        }
+    }
+
+    /// From now on all holders refuse, in a way that is not to be tried again.
+    pub(crate) fn refuse(&self) {
+        for holder in self.network.holders() {
+            self.faults.set(holder, Fault::refuses(ErrorKind::Refused, "blocked: too much"));
         }
     }
 
