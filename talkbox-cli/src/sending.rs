@@ -151,8 +151,7 @@ impl End {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Stored => "stored",
-            Self::NoMore => "wedged",
-            Self::TooFew | Self::Queued | Self::Late => "queued",
+            Self::TooFew | Self::NoMore | Self::Queued | Self::Late => "queued",
             Self::Nobody => "cancelled",
             Self::Refused => "wedged",
         }

@@ -45,9 +45,8 @@ impl Talkbox {
         let end = Instant::now() + budget;
         let gone = self.0.store.delete(key.id(), messages, &[]).await?;
         let mut deleted = Deleted { messages: gone.messages, envelopes: gone.envelopes, requests: Vec::new() };
-        for request in self.sign_deletions(key).await? {
+        for (request, at) in self.sign_deletions(key).await? {
             let (id, now) = (request.event().id(), self.0.clock.now());
-            let at = self.holders_to_ask(&request).await?;
             let asked = self.ask(request, at, Some(key), end).await;
             self.settle_deletion(id, now, &asked).await?;
             deleted.requests.push(asked.outcome);
@@ -55,8 +54,8 @@ impl Talkbox {
         Ok(deleted)
     }
 
-    /// Signs requests for everything that is deleted here and not yet asked of anyone.
-    async fn sign_deletions(&self, key: &SecretKey) -> Result<Vec<DeleteRequest>> {
+    /// Signs requests for everything that is deleted here and not yet asked of anyone; and says whom to ask.
+    async fn sign_deletions(&self, key: &SecretKey) -> Result<Vec<(DeleteRequest, Vec<Locator>)>> {
         let mut requests = Vec::new();
         loop {
             let ids = self.0.store.deletions_to_sign(key.id()).await?;
@@ -64,8 +63,9 @@ impl Talkbox {
                 return Ok(requests);
             }
             let request = DeleteRequest::sign(key, key.id(), &ids, self.0.clock.now())?;
-            self.0.store.add_deletion(&request, &self.holders_to_ask(&request).await?).await?;
-            requests.push(request);
+            let at = self.holders_to_ask(&request).await?;
+            self.0.store.add_deletion(&request, &at).await?;
+            requests.push((request, at));
         }
     }
 

@@ -4,16 +4,29 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use talkbox_core::{
-    Clock, Draft, Registry, SecretKey,
+    Clock, Draft, MessageId, PutOptions, Registry, SealOptions, SecretKey,
     client::{SendRequest, Settings, Talkbox},
     config::Opened,
     local::OutboxState,
+    seal,
 };
 
-use crate::world::{BUDGET, World, bodies};
+use crate::world::{BUDGET, NOW, World, bodies};
 
 fn key() -> SecretKey {
     SecretKey::generate().expect("randomness")
+}
+
+/// A client that has read a message, which both holders still have.
+async fn with_mail(world: &World) -> (Talkbox, SecretKey, MessageId) {
+    let (owner, sender) = (world.client().await, world.client().await);
+    let owner_key = key();
+    let code = owner.announce(&owner_key).await.expect("announces").record.code();
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+    let sent = sender.send(SendRequest::new(to, Draft::text("x"))).await.expect("is committed");
+    sender.drain(&[], BUDGET).await.expect("drains");
+    owner.sync(&owner_key, BUDGET).await.expect("syncs");
+    (owner, owner_key, sent.message)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,18 +77,32 @@ async fn what_is_new_is_told_before_the_slowest_holder_answers_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_that_several_holders_bring_are_in_one_order() {
+    let world = World::new();
+    let (owner, owner_key) = (world.client().await, key());
+    let mailbox = world.network.open("memory").mailbox.expect("a mailbox");
+    let mut sent = Vec::new();
+    for count in 0..20_u64 {
+        let mut options = SealOptions::default();
+        options.written = Some(NOW.secs() * 1000 - 60_000 + count);
+        let draft = Draft::text(count.to_string());
+        let sealed = seal(&draft, &key(), owner_key.id(), NOW, &options).expect("seals");
+        // Each holder has every second one.
+        let holder = world.network.holders()[count as usize % 2].clone();
+        let put = mailbox.put(&[sealed.envelope], PutOptions::default().at([holder])).await;
+        assert!(put.iter().all(Result::is_ok));
+        sent.push(sealed.message.id);
+    }
+    assert_eq!(owner.sync(&owner_key, BUDGET).await.expect("syncs").new, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_reached_nobody_is_asked_for_again_soon() {
     let world = World::new();
-    let (owner, sender) = (world.client().await, world.client().await);
-    let owner_key = key();
-    let code = owner.announce(&owner_key).await.expect("announces").record.code();
-    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
-    let sent = sender.send(SendRequest::new(to, Draft::text("x"))).await.expect("is committed");
-    sender.drain(&[], BUDGET).await.expect("drains");
-    owner.sync(&owner_key, BUDGET).await.expect("syncs");
+    let (owner, owner_key, message) = with_mail(&world).await;
 
     world.hang(2);
-    owner.delete(&owner_key, &[sent.message], BUDGET).await.expect("is gone here");
+    owner.delete(&owner_key, &[message], BUDGET).await.expect("is gone here");
     assert_eq!(owner.store().count_deletions().await.expect("reads"), 1);
     world.hang(0);
     world.clock.advance(Duration::from_secs(5));
@@ -89,18 +116,12 @@ async fn a_deletion_that_reached_nobody_is_asked_for_again_soon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_reaches_holders_that_the_command_did_not_name() {
     let world = World::new();
-    let (owner, sender) = (world.client().await, world.client().await);
-    let owner_key = key();
-    let code = owner.announce(&owner_key).await.expect("announces").record.code();
-    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
-    let sent = sender.send(SendRequest::new(to, Draft::text("x"))).await.expect("is committed");
-    sender.drain(&[], BUDGET).await.expect("drains");
-    owner.sync(&owner_key, BUDGET).await.expect("syncs");
+    let (owner, owner_key, message) = with_mail(&world).await;
 
     let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
     let (store, settings) = (owner.store().clone(), Settings::default());
     let elsewhere = Talkbox::new(store, Opened::default(), Registry::new(), clock, settings);
-    elsewhere.delete(&owner_key, &[sent.message], BUDGET).await.expect("is gone here");
+    elsewhere.delete(&owner_key, &[message], BUDGET).await.expect("is gone here");
     assert_eq!(owner.store().count_deletions().await.expect("reads"), 1);
     world.clock.advance(Duration::from_secs(5));
     owner.drain(&[], BUDGET).await.expect("drains");
