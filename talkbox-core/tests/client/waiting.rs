@@ -93,6 +93,7 @@ async fn parts_that_several_holders_bring_are_in_one_order() {
         assert!(put.iter().all(Result::is_ok));
         sent.push(sealed.message.id);
     }
+    world.delay_one(Duration::from_millis(5));
     assert_eq!(owner.sync(&owner_key, BUDGET).await.expect("syncs").new, sent);
 }
 

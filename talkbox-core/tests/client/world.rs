@@ -42,6 +42,11 @@ impl World {
         }
     }
 
+    /// From now on the second holder is later than the first with every answer.
+    pub(crate) fn delay_one(&self, by: Duration) {
+        self.faults.set(&self.network.holders()[1], Fault::delays(by));
+    }
+
     /// From now on all holders refuse, in a way that is not to be tried again.
     pub(crate) fn refuse(&self) {
         for holder in self.network.holders() {
