@@ -16,6 +16,7 @@ pub mod capability;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod custody;
 pub mod deletion;
 pub mod envelope;
 pub mod error;

@@ -19,6 +19,15 @@ pub(crate) struct Admitted {
     /// Its canonical form, which every subscriber gets a part of its message from.
     pub(crate) json: Utf8Bytes,
     pub(crate) effect: Effect,
+    pub(crate) origin: Origin,
+}
+
+/// Where an event came from. Only what clients brought is pushed on to peers: the others have it from where it came
+/// first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Client = 0,
+    Peer = 1,
 }
 
 /// What storing it does besides.
@@ -34,7 +43,7 @@ pub(crate) enum Effect {
 
 impl Admitted {
     /// Takes over a verified event.
-    pub(crate) fn new(event: &Wire<'_>, json: String, terms: Terms, deletion: Option<DeleteRequest>) -> Self {
+    pub(crate) fn new(event: &Wire<'_>, json: String, terms: Terms, deletion: Option<DeleteRequest>, origin: Origin) -> Self {
         let effect = match (deletion, terms.treatment) {
             (Some(request), _) => Effect::Delete(Box::new(request)),
             (None, Treatment::Replaceable | Treatment::Record) => Effect::Replace,
@@ -47,6 +56,7 @@ impl Admitted {
             packed: Packed::new(event.tags(), event.content(), terms.mailbox),
             json: json.into(),
             effect,
+            origin,
         }
     }
 }

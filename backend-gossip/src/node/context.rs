@@ -1,4 +1,5 @@
-//! What a node is given from outside, so that a test or a simulation can decide it: time and randomness.
+//! What a node is given from outside, so that a test or a simulation can decide it: time, randomness, and where work
+//! runs.
 
 use std::{fmt, sync::Arc};
 
@@ -30,6 +31,16 @@ impl Randomness for OsRandomness {
 pub struct NodeContext {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
+    work: Work,
+}
+
+/// Where work runs that takes a core or the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// On threads beside the tasks.
+    Threads,
+    /// In the task that asks for it.
+    Inline,
 }
 
 impl NodeContext {
@@ -47,6 +58,18 @@ impl NodeContext {
         self
     }
 
+    /// Does everything in the tasks of one thread, the disk included. Slower, and in an order that only the runtime
+    /// decides: a simulation that repeats itself needs that.
+    #[must_use]
+    pub fn single_threaded(mut self) -> Self {
+        self.work = Work::Inline;
+        self
+    }
+
+    pub(crate) const fn work(&self) -> Work {
+        self.work
+    }
+
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
@@ -61,6 +84,6 @@ impl NodeContext {
 
 impl Default for NodeContext {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), randomness: Arc::new(OsRandomness) }
+        Self { clock: Arc::new(SystemClock), randomness: Arc::new(OsRandomness), work: Work::Threads }
     }
 }

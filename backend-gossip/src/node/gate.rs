@@ -5,7 +5,7 @@ use talkbox_core::{MailboxId, PublicKey, event::kind};
 
 use super::{
     filter::{Facts, Filter},
-    refusal::{Prefix, Refusal},
+    refusal::{Reason, Refusal},
 };
 
 /// Most keys that one connection proves. A client that reads several mailboxes on one connection is rare.
@@ -49,7 +49,7 @@ impl Rights {
         }
         if keys.is_empty() {
             return Err(Refusal::new(
-                Prefix::AuthRequired,
+                Reason::AuthRequired,
                 "gift wraps and hints are served to their recipient and their author",
             ));
         }
@@ -59,7 +59,7 @@ impl Rights {
         {
             return Ok(());
         }
-        Err(Refusal::new(Prefix::Restricted, "gift wraps and hints are served by #p or author of your own, or by ids"))
+        Err(Refusal::new(Reason::Forbidden, "gift wraps and hints are served by #p or author of your own, or by ids"))
     }
 
     /// Whether every match of the filter is addressed to one of the keys, so that nothing further has to be asked.
@@ -94,10 +94,10 @@ mod tests {
     #[test]
     fn only_ones_own_mail_may_be_asked_for() {
         assert_eq!(rights().check(&asks(&[ME])), Ok(()));
-        let refused = |rights: Rights, filter: &Filter| rights.check(filter).expect_err("refused").prefix();
-        assert_eq!(refused(rights(), &asks(&[ME, OTHER])), Prefix::Restricted);
-        assert_eq!(refused(rights(), &Filter::default()), Prefix::Restricted);
-        assert_eq!(refused(Rights::Keys(vec![]), &asks(&[ME])), Prefix::AuthRequired);
+        let refused = |rights: Rights, filter: &Filter| rights.check(filter).expect_err("refused").reason();
+        assert_eq!(refused(rights(), &asks(&[ME, OTHER])), Reason::Forbidden);
+        assert_eq!(refused(rights(), &Filter::default()), Reason::Forbidden);
+        assert_eq!(refused(Rights::Keys(vec![]), &asks(&[ME])), Reason::AuthRequired);
         assert_eq!(Rights::Everything.check(&asks(&[OTHER])), Ok(()));
     }
 
@@ -107,9 +107,9 @@ mod tests {
         let public = of(&[kind::RECORD, kind::INBOX_RELAYS, kind::DELETION]);
         assert_eq!(Rights::Keys(vec![]).check(&public), Ok(()));
         for private in [of(&[kind::HINT]), of(&[kind::RECORD, kind::HINT]), of(&[kind::GIFT_WRAP])] {
-            let refused = |rights: Rights| rights.check(&private).expect_err("refused").prefix();
-            assert_eq!(refused(Rights::Keys(vec![])), Prefix::AuthRequired);
-            assert_eq!(refused(rights()), Prefix::Restricted);
+            let refused = |rights: Rights| rights.check(&private).expect_err("refused").reason();
+            assert_eq!(refused(Rights::Keys(vec![])), Reason::AuthRequired);
+            assert_eq!(refused(rights()), Reason::Forbidden);
         }
         assert_eq!(rights().check(&Filter { kinds: Some([kind::HINT].into()), ..asks(&[ME]) }), Ok(()));
     }

@@ -12,12 +12,8 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use talkbox_core::{MailboxId, event::kind};
-use tokio::sync::mpsc;
 
 use super::{admitted::Admitted, filter::Filter, gate::Rights, outbox::Outbox, shares::Claim};
-
-/// Events that wait to be passed on. As many as the writer commits at once; then it waits.
-pub(crate) const FRESH: usize = 512;
 
 /// An event that has just been stored, with its place in the order of arrival; or one that is only passed on.
 #[derive(Debug)]
@@ -199,16 +195,8 @@ impl Live {
         }
     }
 
-    /// Passes on what arrives, until the node ends.
-    pub(crate) async fn run(self: Arc<Self>, mut arrivals: mpsc::Receiver<Fresh>) {
-        while let Some(fresh) = arrivals.recv().await {
-            self.pass_on(&fresh);
-            // A hundred subscribers of one event are 0.1 ms; between two events others may run.
-            tokio::task::consume_budget().await;
-        }
-    }
-
-    fn pass_on(&self, fresh: &Fresh) {
+    /// Hands an event to all who may see it and want it. It never waits for them.
+    pub(crate) fn pass_on(&self, fresh: &Fresh) {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         let facts = &fresh.event.facts;
         let by_mailbox = facts.mailbox.and_then(|key| places.by_mailbox.get(&key));

@@ -10,7 +10,7 @@
 //!             └ queries ← readers (SQLite snapshots)
 //! ```
 //!
-//! Every arrow is a bounded queue.
+//! What is on its way is bounded: an event holds a place from the session until it is answered, and outboxes have a limit.
 
 mod addresses;
 mod admitted;
@@ -41,8 +41,9 @@ use url::Url;
 
 use self::{
     addresses::Addresses,
+    context::Work,
     intake::{Intake, RecentIds},
-    live::{FRESH, Live},
+    live::Live,
     outbox::Pending,
     policy::Policy,
     shares::{Bounds, Shares},
@@ -73,7 +74,7 @@ pub struct Node {
     /// Ends when no connection is left.
     gone: mpsc::Receiver<()>,
     /// The listener, and what runs beside it.
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// What the parts of a node share.
@@ -129,18 +130,22 @@ impl Node {
         let url = own_url(&config, address)?;
         let epoch = context.random()?;
         let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
-        let (fresh, arrivals) = mpsc::channel(FRESH);
+        let (live, work) = (Arc::<Live>::default(), context.work());
         let store = {
             let (data, limits) = (config.data.clone(), config.limits.clone());
-            let (recent, fresh) = (Arc::clone(&recent), fresh.clone());
-            // To open a large store takes seconds: it is checked.
-            tokio::task::spawn_blocking(move || Store::open(data.as_deref(), epoch, &limits, recent, fresh))
-                .await
-                .map_err(|panic| Error::new(ErrorKind::Unexpected, "the store could not be opened").source(panic))??
+            let (recent, live) = (Arc::clone(&recent), Arc::clone(&live));
+            let open = move || Store::open(data.as_deref(), epoch, &limits, recent, live, work);
+            match work {
+                Work::Inline => open()?,
+                // To open a large store takes seconds: it is checked.
+                Work::Threads => tokio::task::spawn_blocking(open).await.map_err(|panic| {
+                    Error::new(ErrorKind::Unexpected, "the store could not be opened").source(panic)
+                })??,
+            }
         };
         let (stopping, stop) = watch::channel(false);
         let policy = Policy::new(&config.limits);
-        let intake = Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), fresh)?;
+        let intake = Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), Arc::clone(&live), work)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -154,7 +159,7 @@ impl Node {
                 each: config.limits.max_reconciled_total / 2,
                 always: RECONCILED_ALWAYS,
             }),
-            live: Arc::default(),
+            live,
             stop: Stop(stop),
             config,
             context,
@@ -166,7 +171,6 @@ impl Node {
         let (alive, gone) = mpsc::channel(1);
         let tasks = [
             tokio::spawn(server::run(listener, Arc::clone(&shared), alive)),
-            tokio::spawn(Arc::clone(&shared.live).run(arrivals)),
             tokio::spawn(collect(Arc::clone(&shared))),
         ];
         match &shared.config.data {

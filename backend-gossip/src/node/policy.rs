@@ -11,7 +11,7 @@ use talkbox_core::{
 
 use super::{
     config::Limits,
-    refusal::{Prefix, Refusal},
+    refusal::{Reason, Refusal},
 };
 
 /// Most tags of an event: a deletion of 100 envelopes has 102.
@@ -69,27 +69,27 @@ impl Policy {
             kind::INBOX_RELAYS => Treatment::Replaceable,
             kind::RECORD => Treatment::Record,
             kind::HINT => Treatment::Hint,
-            _ => return Err(Refusal::new(Prefix::Blocked, "this node takes kinds 5, 1059, 10050, 21787 and 30787")),
+            _ => return Err(Refusal::new(Reason::Blocked, "this node takes kinds 5, 1059, 10050, 21787 and 30787")),
         };
         let largest = if treatment == Treatment::Envelope { MAX_ENVELOPE_BYTES } else { MAX_RECORD_BYTES };
         if bytes > largest {
-            return Err(Refusal::invalid(format!("the event is larger than {largest} bytes")));
+            return Err(Refusal::new(Reason::TooLarge, format!("the event is larger than {largest} bytes")));
         }
         if event.tags().len() > MAX_TAGS || event.tags().iter().flatten().any(|value| value.len() > MAX_TAG_VALUE) {
-            return Err(Refusal::invalid(format!(
+            return Err(Refusal::malformed(format!(
                 "more than {MAX_TAGS} tags, or a value of more than {MAX_TAG_VALUE} bytes"
             )));
         }
         if event.created_at() > now.plus(MAX_FUTURE) {
-            return Err(Refusal::invalid("created_at is more than 15 minutes in the future"));
+            return Err(Refusal::new(Reason::TooEarly, "created_at is more than 15 minutes in the future"));
         }
         let mailbox = recipient(event)?;
         if treatment == Treatment::Envelope && mailbox.is_none() {
-            return Err(Refusal::invalid("a gift wrap has exactly one p tag"));
+            return Err(Refusal::malformed("a gift wrap has exactly one p tag"));
         }
         let expires = expiry(event, treatment);
         if expires <= now {
-            return Err(Refusal::invalid("the event has expired"));
+            return Err(Refusal::new(Reason::Expired, "the event has expired"));
         }
         self.check_work(event, treatment)?;
         Ok(Terms { treatment, mailbox, expires })
@@ -104,7 +104,7 @@ impl Policy {
         let shown = pow::bits_of(&event.id(), event.tags());
         if shown < asked {
             return Err(Refusal::new(
-                Prefix::Pow,
+                Reason::Pow,
                 format!("{asked} bits of work are asked for, and {shown} are shown"),
             ));
         }
@@ -120,8 +120,8 @@ fn recipient(event: &Wire<'_>) -> Result<Option<MailboxId>, Refusal> {
     let key = tag.get(1).and_then(|digits| hex::decode_lower(digits)).map(MailboxId::from_bytes);
     match (key, tags.next()) {
         (Some(key), None) => Ok(Some(key)),
-        (Some(_), Some(_)) => Err(Refusal::invalid("more than one p tag")),
-        (None, _) => Err(Refusal::invalid("the p tag is no key of 64 lower-case digits")),
+        (Some(_), Some(_)) => Err(Refusal::malformed("more than one p tag")),
+        (None, _) => Err(Refusal::malformed("the p tag is no key of 64 lower-case digits")),
     }
 }
 
@@ -154,18 +154,18 @@ mod tests {
         Policy { min_work }.examine(&Wire::parse(&json).expect("well-formed"), json.len(), NOW)
     }
 
-    fn prefix(result: Result<Terms, Refusal>) -> Option<Prefix> {
-        result.err().map(|refusal| refusal.prefix())
+    fn reason(result: Result<Terms, Refusal>) -> Option<Reason> {
+        result.err().map(|refusal| refusal.reason())
     }
 
     #[test]
     fn a_wrap_is_addressed_to_exactly_one_mailbox() {
         let (a, b) = ("0a".repeat(32), "0b".repeat(32));
         assert!(examine(1059, NOW, &[&["p", &a]], 0).is_ok());
-        assert_eq!(prefix(examine(1059, NOW, &[], 0)), Some(Prefix::Invalid));
-        assert_eq!(prefix(examine(1059, NOW, &[&["p", &a], &["p", &b]], 0)), Some(Prefix::Invalid));
-        assert_eq!(prefix(examine(1059, NOW, &[&["p", &a.to_uppercase()]], 0)), Some(Prefix::Invalid));
-        assert_eq!(prefix(examine(1, NOW, &[], 0)), Some(Prefix::Blocked));
+        assert_eq!(reason(examine(1059, NOW, &[], 0)), Some(Reason::Malformed));
+        assert_eq!(reason(examine(1059, NOW, &[&["p", &a], &["p", &b]], 0)), Some(Reason::Malformed));
+        assert_eq!(reason(examine(1059, NOW, &[&["p", &a.to_uppercase()]], 0)), Some(Reason::Malformed));
+        assert_eq!(reason(examine(1, NOW, &[], 0)), Some(Reason::Blocked));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn work_is_asked_for() {
         let p = "0a".repeat(32);
-        assert_eq!(prefix(examine(1059, NOW, &[&["p", &p]], 8)), Some(Prefix::Pow));
-        assert_eq!(prefix(examine(30787, NOW, &[&["d", "X"]], 0)), Some(Prefix::Pow));
+        assert_eq!(reason(examine(1059, NOW, &[&["p", &p]], 8)), Some(Reason::Pow));
+        assert_eq!(reason(examine(30787, NOW, &[&["d", "X"]], 0)), Some(Reason::Pow));
     }
 }

@@ -1,63 +1,129 @@
-//! Why something was not done, in the words of NIP-01: a prefix that a program reads, and a text for people.
+//! Why something was not done: a reason that a program reads, and a text for people. Over the WebSocket it is a prefix of
+//! NIP-01, over HTTP a code and a status.
 
 use std::{borrow::Cow, fmt};
 
 /// The machine-readable part of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Prefix {
-    Invalid,
+pub(crate) enum Reason {
+    /// It cannot be read, or its signature does not hold.
+    Malformed,
+    TooLarge,
+    /// More work is asked for.
     Pow,
+    Expired,
+    /// It is dated in the future.
+    TooEarly,
+    Deleted,
+    /// A newer event has taken its place.
+    Superseded,
+    /// The mailbox has no room.
+    MailboxFull,
+    /// Too much at once; later it may be taken.
     RateLimited,
+    /// The node does not do this for anybody.
     Blocked,
     AuthRequired,
-    Restricted,
-    Error,
+    /// The node does not do this for whoever asks.
+    Forbidden,
+    /// A cursor of another store, or from before a restore.
+    CursorUnknown,
+    /// There is no such thing here.
+    NotFound,
+    DiskFull,
+    /// The node failed; later it may not.
+    Failed,
 }
 
-impl Prefix {
-    const fn as_str(self) -> &'static str {
+impl Reason {
+    /// The prefix by NIP-01.
+    const fn prefix(self) -> &'static str {
         match self {
-            Self::Invalid => "invalid",
+            Self::Malformed
+            | Self::TooLarge
+            | Self::Expired
+            | Self::TooEarly
+            | Self::Superseded
+            | Self::CursorUnknown => "invalid",
             Self::Pow => "pow",
             Self::RateLimited => "rate-limited",
-            Self::Blocked => "blocked",
+            Self::Deleted | Self::MailboxFull | Self::Blocked => "blocked",
             Self::AuthRequired => "auth-required",
-            Self::Restricted => "restricted",
-            Self::Error => "error",
+            Self::Forbidden => "restricted",
+            Self::NotFound | Self::DiskFull | Self::Failed => "error",
+        }
+    }
+
+    /// The code over HTTP.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too-large",
+            Self::Pow => "pow",
+            Self::Expired => "expired",
+            Self::TooEarly => "too-early",
+            Self::Deleted => "deleted",
+            Self::Superseded => "superseded",
+            Self::MailboxFull | Self::RateLimited => "quota",
+            Self::AuthRequired => "auth-required",
+            Self::Blocked | Self::Forbidden => "forbidden",
+            Self::CursorUnknown => "cursor-unknown",
+            Self::NotFound => "not-found",
+            Self::DiskFull => "disk-full",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status over HTTP, where a whole request ends with it.
+    pub(crate) const fn status(self) -> u16 {
+        match self {
+            Self::Malformed | Self::Pow | Self::Expired | Self::TooEarly => 400,
+            Self::AuthRequired => 401,
+            Self::Blocked | Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Superseded => 409,
+            Self::CursorUnknown | Self::Deleted => 410,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            Self::MailboxFull | Self::DiskFull => 507,
+            Self::Failed => 503,
         }
     }
 }
 
-/// A refusal, as it goes into OK, CLOSED, NEG-ERR and NOTICE.
+/// A refusal, as it goes into OK, CLOSED, NEG-ERR and NOTICE, and into the answers over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    prefix: Prefix,
+    reason: Reason,
     text: Cow<'static, str>,
 }
 
 impl Refusal {
-    pub(crate) fn new(prefix: Prefix, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { prefix, text: text.into() }
+    pub(crate) fn new(reason: Reason, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, text: text.into() }
     }
 
-    pub(crate) fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Prefix::Invalid, text)
+    pub(crate) fn malformed(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::Malformed, text)
     }
 
     /// What a malformed or forged event is refused with: the words of core, without its context.
     pub(crate) fn from_core(error: &talkbox_core::Error) -> Self {
-        Self::invalid(error.message().to_owned())
+        Self::malformed(error.message().to_owned())
     }
 
-    #[cfg(test)]
-    pub(crate) const fn prefix(&self) -> Prefix {
-        self.prefix
+    pub(crate) const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.prefix.as_str(), self.text)
+        write!(f, "{}: {}", self.reason.prefix(), self.text)
     }
 }
 

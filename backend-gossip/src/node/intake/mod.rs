@@ -13,25 +13,31 @@ use talkbox_core::{
     Clock, DeleteRequest, Hint, MailboxRecord, Result,
     event::{Event, Wire},
 };
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
 use self::{pool::Pool, records::Records};
 pub(crate) use self::{
     recent::RecentIds,
-    ticket::{Ticket, ok},
+    ticket::{Answer, Batch, Ticket, ok},
 };
 use super::{
-    admitted::Admitted,
-    live::Fresh,
+    admitted::{Admitted, Origin},
+    context::Work,
+    live::{Fresh, Live},
     policy::{Policy, Treatment},
     refusal::{Outcome, Refusal},
     store::Writer,
 };
 
+/// Events on their way, from here until they are answered. Enough for two commits, and for the pool to have work while
+/// the writer has; at full load 60 ms of work, so that a client that publishes much delays another's answer by no more.
+const PLACES: usize = 2_048;
+
 /// Where events come in.
 #[derive(Debug)]
 pub(crate) struct Intake {
     pool: Pool,
+    places: Arc<Semaphore>,
     desk: Arc<Desk>,
 }
 
@@ -43,7 +49,7 @@ struct Desk {
     recent: Arc<RecentIds>,
     writer: Writer,
     records: Records,
-    fresh: mpsc::Sender<Fresh>,
+    live: Arc<Live>,
 }
 
 impl Intake {
@@ -56,64 +62,67 @@ impl Intake {
         clock: Arc<dyn Clock>,
         recent: Arc<RecentIds>,
         writer: Writer,
-        fresh: mpsc::Sender<Fresh>,
+        live: Arc<Live>,
+        work: Work,
     ) -> Result<Self> {
-        let records = Records::start(writer.clone())?;
-        Ok(Self { pool: Pool::start()?, desk: Arc::new(Desk { policy, clock, recent, writer, records, fresh }) })
+        let records = Records::start(writer.clone(), work)?;
+        Ok(Self {
+            pool: Pool::start(work)?,
+            places: Arc::new(Semaphore::new(PLACES)),
+            desk: Arc::new(Desk { policy, clock, recent, writer, records, live }),
+        })
     }
 
-    /// Takes an event in; the ticket is answered when its fate is known. Waits where many are being verified.
-    pub(crate) async fn take(&self, json: String, ticket: Ticket) {
-        let desk = Arc::clone(&self.desk);
-        self.pool.run(move || desk.take(&json, ticket)).await;
+    /// Takes an event in; the ticket is answered when its fate is known. Waits where many are on their way.
+    pub(crate) async fn take(&self, json: String, origin: Origin, ticket: Ticket) {
+        // Never closed.
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+        let (desk, ticket) = (Arc::clone(&self.desk), ticket.with_place(place));
+        self.pool.run(move || desk.take(&json, origin, ticket));
     }
 
     /// Verifies an event that is not to be stored, off the async threads. `None` where the node is stopping.
     pub(crate) async fn verify(&self, json: String) -> Option<Result<Event>> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
         let (answer, verified) = tokio::sync::oneshot::channel();
-        self.pool
-            .run(move || {
-                let _gone = answer.send(Event::parse(&json));
-            })
-            .await;
+        self.pool.run(move || {
+            let _gone = answer.send(Event::parse(&json));
+            drop(place);
+        });
         verified.await.ok()
     }
 }
 
 impl Desk {
-    fn take(&self, json: &str, ticket: Ticket) {
-        if let Err(refusal) = self.try_take(json, ticket) {
-            let (ticket, refusal) = *refusal;
-            ticket.answer(&refusal);
-        }
-    }
-
-    /// Either passes the ticket on or gives it back with its answer.
-    fn try_take(&self, json: &str, ticket: Ticket) -> std::result::Result<(), Box<(Ticket, Outcome)>> {
-        let (admitted, treatment) = match self.admit(json) {
+    fn take(&self, json: &str, origin: Origin, mut ticket: Ticket) {
+        let (admitted, verified) = match self.admit(json, origin, &mut ticket) {
             Ok(admitted) => admitted,
-            Err(outcome) => return Err(Box::new((ticket, outcome))),
+            Err(outcome) => return ticket.answer(outcome),
         };
-        match treatment {
+        match verified {
             Verified::Record(record) => self.records.check(*record, Arc::new(admitted), ticket),
             Verified::Stored => self.writer.admit(Arc::new(admitted), ticket),
             Verified::Hint if self.recent.remember(admitted.facts.id) => {
-                // Waits where subscribers are being served. Closed only where the node stops.
-                let _closed = self.fresh.blocking_send(Fresh { seq: None, event: Arc::new(admitted) });
-                ticket.answer(&Outcome::Stored);
+                ticket.answer(Outcome::Stored);
+                self.live.pass_on(&Fresh { seq: None, event: Arc::new(admitted) });
             }
-            Verified::Hint => ticket.answer(&Outcome::Duplicate),
+            Verified::Hint => ticket.answer(Outcome::Duplicate),
         }
-        Ok(())
     }
 
-    fn admit(&self, json: &str) -> std::result::Result<(Admitted, Verified), Outcome> {
+    /// Verifies an event. What is known already costs no signature: its id says that it was verified once.
+    fn admit(&self, json: &str, origin: Origin, ticket: &mut Ticket) -> std::result::Result<(Admitted, Verified), Outcome> {
         let refused = |error: talkbox_core::Error| Outcome::Refused(Refusal::from_core(&error));
         let event = Wire::parse(json).map_err(refused)?;
         let canonical = event.to_json();
         let now = self.clock.now();
         let terms = self.policy.examine(&event, canonical.len(), now).map_err(Outcome::Refused)?;
+        if terms.treatment != Treatment::Hint {
+            ticket.keep_until(terms.expires);
+        }
         if self.recent.contains(&event.id()) {
+            // What is claimed to be the id has to be it, or a receipt would name what nobody has.
+            event.verify_id().map_err(refused)?;
             return Err(Outcome::Duplicate);
         }
         let mut deletion = None;
@@ -135,7 +144,7 @@ impl Desk {
                 Verified::Hint
             }
         };
-        Ok((Admitted::new(&event, canonical, terms, deletion), verified))
+        Ok((Admitted::new(&event, canonical, terms, deletion, origin), verified))
     }
 }
 

@@ -10,16 +10,12 @@ use std::{
 };
 
 use talkbox_core::{Error, ErrorKind, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Jobs that wait or run. At full load 30 to 60 ms of work, so that a client that publishes much delays another's
-/// answer by no more than that.
-const JOBS: usize = 1_024;
+use crate::node::context::Work;
 
-/// A bounded pool of threads for arithmetic.
+/// A pool of threads for arithmetic. Its queue has no bound of its own: each job belongs to something that has.
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
-    free: Arc<Semaphore>,
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Default)]
@@ -30,16 +26,19 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(Box<dyn FnOnce() + Send>, OwnedSemaphorePermit)>,
+    jobs: VecDeque<Box<dyn FnOnce() + Send>>,
     stopped: bool,
 }
 
 impl Pool {
-    /// Starts the threads.
+    /// Starts the threads, if there are to be any.
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(work: Work) -> Result<Self> {
+        if work == Work::Inline {
+            return Ok(Self { shared: None });
+        }
         let shared = Arc::new(Shared::default());
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
             let shared = Arc::clone(&shared);
@@ -48,46 +47,47 @@ impl Pool {
                 .spawn(move || shared.work())
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread to verify on").source(error))?;
         }
-        Ok(Self { shared, free: Arc::new(Semaphore::new(JOBS)) })
+        Ok(Self { shared: Some(shared) })
     }
 
-    /// Queues a job; waits where too many are queued. A job is dropped unrun only where the node stops.
-    pub(crate) async fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { return };
-        let mut queue = self.shared.lock();
+    /// Runs a job soon, or now where there are no threads. It is dropped unrun only where the node stops.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        let Some(shared) = &self.shared else { return job() };
+        let mut queue = shared.lock();
         if !queue.stopped {
-            queue.jobs.push_back((Box::new(job), permit));
+            queue.jobs.push_back(Box::new(job));
             drop(queue);
-            self.shared.filled.notify_one();
+            shared.filled.notify_one();
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
-        self.shared.filled.notify_all();
+        if let Some(shared) = &self.shared {
+            shared.lock().stopped = true;
+            shared.filled.notify_all();
+        }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("free", &self.free.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Pool").finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn work(&self) {
-        while let Some((job, permit)) = self.next() {
+        while let Some(job) = self.next() {
             // A bug in one job must not take the thread away from all others.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("a job panicked");
             }
-            drop(permit);
         }
     }
 
-    fn next(&self) -> Option<(Box<dyn FnOnce() + Send>, OwnedSemaphorePermit)> {
+    fn next(&self) -> Option<Box<dyn FnOnce() + Send>> {
         let mut queue = self.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {

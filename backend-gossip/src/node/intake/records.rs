@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use super::ticket::Ticket;
 use crate::node::{
     admitted::Admitted,
-    refusal::{Prefix, Refusal},
+    context::Work,
+    refusal::{Reason, Refusal},
     store::Writer,
 };
 
@@ -24,10 +25,21 @@ struct Job {
     ticket: Ticket,
 }
 
-/// The way to the thread. It ends when this is dropped.
+impl Job {
+    fn run(self, writer: &Writer) {
+        if self.record.code().matches(&self.record.mailbox()) {
+            writer.admit(self.event, self.ticket);
+        } else {
+            self.ticket.refuse(Refusal::malformed("the d tag is not the shortcode of the key"));
+        }
+    }
+}
+
+/// The way to the thread, if there is one. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Records {
-    queue: mpsc::Sender<Job>,
+    queue: Option<mpsc::Sender<Job>>,
+    writer: Writer,
 }
 
 impl Records {
@@ -35,29 +47,31 @@ impl Records {
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread.
-    pub(crate) fn start(writer: Writer) -> Result<Self> {
+    pub(crate) fn start(writer: Writer, work: Work) -> Result<Self> {
+        if work == Work::Inline {
+            return Ok(Self { queue: None, writer });
+        }
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
+        let passed = writer.clone();
         thread::Builder::new()
             .name("node-records".to_owned())
             .spawn(move || {
-                while let Some(Job { record, event, ticket }) = jobs.blocking_recv() {
-                    if record.code().matches(&record.mailbox()) {
-                        writer.admit(event, ticket);
-                    } else {
-                        ticket.refuse(Refusal::invalid("the d tag is not the shortcode of the key"));
-                    }
+                while let Some(job) = jobs.blocking_recv() {
+                    job.run(&passed);
                 }
             })
             .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for records").source(error))?;
-        Ok(Self { queue })
+        Ok(Self { queue: Some(queue), writer })
     }
 
     /// Queues a record that is otherwise verified; refuses it where too many wait.
     pub(crate) fn check(&self, record: MailboxRecord, event: Arc<Admitted>, ticket: Ticket) {
-        if let Err(refused) = self.queue.try_send(Job { record, event, ticket }) {
+        let job = Job { record, event, ticket };
+        let Some(queue) = &self.queue else { return job.run(&self.writer) };
+        if let Err(refused) = queue.try_send(job) {
             let job = refused.into_inner();
             job.ticket
-                .refuse(Refusal::new(Prefix::RateLimited, "many records are being checked; try again in a minute"));
+                .refuse(Refusal::new(Reason::RateLimited, "many records are being checked; try again in a minute"));
         }
     }
 }

@@ -17,18 +17,18 @@ const MAX_SKEW: u64 = 600;
 /// What is wrong with it.
 pub(crate) fn check(event: &Event, challenge: &str, own: &Url, now: Timestamp) -> Result<(), Refusal> {
     if event.kind() != kind::RELAY_AUTH {
-        return Err(Refusal::invalid("not an event of kind 22242"));
+        return Err(Refusal::malformed("not an event of kind 22242"));
     }
     if event.created_at().secs().abs_diff(now.secs()) > MAX_SKEW {
-        return Err(Refusal::invalid("created_at is more than 10 minutes from the time here"));
+        return Err(Refusal::malformed("created_at is more than 10 minutes from the time here"));
     }
     if event.value("challenge") != Some(challenge) {
-        return Err(Refusal::invalid("not the challenge of this connection"));
+        return Err(Refusal::malformed("not the challenge of this connection"));
     }
     // An event for another relay, passed on by it, must prove nothing here.
     match event.value("relay").map(Url::parse) {
         Some(Ok(relay)) if is_same(&relay, own) => Ok(()),
-        _ => Err(Refusal::invalid("the relay tag does not name this node")),
+        _ => Err(Refusal::malformed("the relay tag does not name this node")),
     }
 }
 

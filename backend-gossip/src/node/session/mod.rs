@@ -31,11 +31,12 @@ use self::{
 use super::{
     Shared,
     addresses::{Pass, Spend},
+    admitted::Origin,
     gate::{MAX_KEYS, Rights},
     intake::{Ticket, ok},
     live::Subscription,
     outbox::Outbox,
-    refusal::{Outcome, Prefix, Refusal},
+    refusal::{Outcome, Reason, Refusal},
 };
 
 /// Most characters of the name of a subscription (NIP-01).
@@ -191,25 +192,25 @@ impl Session {
             }
             Err(Unreadable::Notice(why)) => self.strike(format!("invalid: {why}")),
             Err(Unreadable::Closed { name, why }) => {
-                self.closed(&name, &Refusal::invalid(why));
+                self.closed(&name, &Refusal::malformed(why));
                 Ok(())
             }
             Err(Unreadable::Negentropy { name, why }) => {
-                self.neg_err(&name, &Refusal::invalid(why));
+                self.neg_err(&name, &Refusal::malformed(why));
                 Ok(())
             }
         }
     }
 
     async fn act(&mut self, request: Request<'_>) {
-        let slow_down = || Refusal::new(Prefix::RateLimited, "too much at once from this address; slow down");
+        let slow_down = || Refusal::new(Reason::RateLimited, "too much at once from this address; slow down");
         let spend = if matches!(request, Request::Event { .. }) { Spend::Event } else { Spend::Request };
         let may = matches!(request, Request::Close { .. } | Request::NegClose { .. }) || self.pass.spend(spend);
         match request {
             Request::Event { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
             Request::Event { id, json } => {
-                let ticket = Ticket::new(id, Arc::clone(&self.outbox), Arc::clone(&self.open_events));
-                self.node.intake.take(json.to_owned(), ticket).await;
+                let ticket = Ticket::of_session(id, Arc::clone(&self.outbox), Arc::clone(&self.open_events));
+                self.node.intake.take(json.to_owned(), Origin::Client, ticket).await;
             }
             Request::Auth { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
             Request::Auth { id, json } => {
@@ -237,12 +238,12 @@ impl Session {
     async fn authenticate(&mut self, json: String) -> Result<(), Refusal> {
         let verified = self.node.intake.verify(json).await;
         let event = verified
-            .ok_or_else(|| Refusal::new(Prefix::Error, "the node is stopping"))?
+            .ok_or_else(|| Refusal::new(Reason::Failed, "the node is stopping"))?
             .map_err(|error| Refusal::from_core(&error))?;
         auth::check(&event, &self.challenge, &self.node.url, self.node.now())?;
         if !self.keys.contains(&event.author()) {
             if self.keys.len() >= MAX_KEYS {
-                return Err(Refusal::new(Prefix::Restricted, format!("more than {MAX_KEYS} keys on one connection")));
+                return Err(Refusal::new(Reason::Forbidden, format!("more than {MAX_KEYS} keys on one connection")));
             }
             self.keys.push(event.author());
         }

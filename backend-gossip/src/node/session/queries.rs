@@ -13,7 +13,7 @@ use crate::node::{
     filter::Filter,
     live::Subscription,
     outbox::Outbox,
-    refusal::{Prefix, Refusal},
+    refusal::{Reason, Refusal},
     shares::{Claim, Full},
     store::{Count, Newest, Reader, Set, Short},
 };
@@ -50,7 +50,7 @@ impl Session {
         };
         let most = self.node.config.limits.max_subscriptions;
         if self.subscriptions.len() >= most {
-            return self.closed(&name, &Refusal::new(Prefix::Blocked, format!("more than {most} subscriptions")));
+            return self.closed(&name, &Refusal::new(Reason::Blocked, format!("more than {most} subscriptions")));
         }
         let reader = self.reader();
         let quoted = json!(name).to_string();
@@ -114,7 +114,7 @@ impl Session {
     pub(super) fn go_on_reconciling(&mut self, name: String, message: Vec<u8>) {
         let number = self.number();
         let Some(session) = self.reconciliations.take(&name, number) else {
-            return self.neg_err(&name, &Refusal::new(Prefix::Error, "closed: no such reconciliation is waiting"));
+            return self.neg_err(&name, &Refusal::new(Reason::Failed, "closed: no such reconciliation is waiting"));
         };
         let query = async move { Done::Reconciled { name, number, answer: answer(session, message).await } };
         self.queries.push(query.boxed());
@@ -152,10 +152,10 @@ impl Session {
         let bytes = SUBSCRIPTION_BYTES + filters.iter().map(Filter::bytes).sum::<usize>();
         self.node.filters.claim(self.pass.party(), bytes).map_err(|full| match full {
             Full::Party => {
-                Refusal::new(Prefix::Blocked, "this address keeps as many filters as it may; close a subscription")
+                Refusal::new(Reason::Blocked, "this address keeps as many filters as it may; close a subscription")
             }
             Full::Node => {
-                Refusal::new(Prefix::RateLimited, "the node keeps as many filters as it can; try again later")
+                Refusal::new(Reason::RateLimited, "the node keeps as many filters as it can; try again later")
             }
         })
     }
@@ -208,8 +208,8 @@ async fn build(
     reader: Reader,
     message: Vec<u8>,
 ) -> Result<(Box<Reconciliation>, Vec<u8>), Refusal> {
-    let busy = || Refusal::new(Prefix::RateLimited, "the node is reconciling with many others; try again later");
-    let too_many = || Refusal::new(Prefix::Blocked, "more ids than this node reconciles at once");
+    let busy = || Refusal::new(Reason::RateLimited, "the node is reconciling with many others; try again later");
+    let too_many = || Refusal::new(Reason::Blocked, "more ids than this node reconciles at once");
     let claim = node.reconciled.claim(reader.party, 0).map_err(|_| busy())?;
     let set = Set::new(node.config.limits.max_reconciled, claim);
     let (set, _) = node.store.search(Arc::new(filters), reader, set).await.map_err(|error| failed(&error))?;
@@ -232,15 +232,15 @@ async fn answer(mut session: Box<Reconciliation>, message: Vec<u8>) -> Result<(B
 }
 
 fn broken() -> Refusal {
-    Refusal::new(Prefix::Error, "the reconciliation failed")
+    Refusal::new(Reason::Failed, "the reconciliation failed")
 }
 
 fn failed(error: &Error) -> Refusal {
     if error.kind() == ErrorKind::Timeout {
         // Any client can make that happen: it is no problem of the operator's.
         tracing::debug!(%error, "a query was ended");
-        return Refusal::new(Prefix::Error, "the query took too long");
+        return Refusal::new(Reason::Failed, "the query took too long");
     }
     tracing::warn!(%error, "a query failed");
-    Refusal::new(Prefix::Error, "the store failed")
+    Refusal::new(Reason::Failed, "the store failed")
 }

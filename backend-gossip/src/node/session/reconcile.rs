@@ -8,7 +8,7 @@ use talkbox_core::EventId;
 use tokio::time::Instant;
 
 use crate::node::{
-    refusal::{Prefix, Refusal},
+    refusal::{Reason, Refusal},
     shares::Claim,
 };
 
@@ -44,7 +44,7 @@ impl Reconciliation {
             Ok(engine) => Ok(Self { engine, rounds: 0, last: Instant::now(), _claim: claim }),
             Err(error) => {
                 tracing::error!(%error, "a set could not be built");
-                Err(Refusal::new(Prefix::Error, "the set could not be built"))
+                Err(Refusal::new(Reason::Failed, "the set could not be built"))
             }
         }
     }
@@ -57,9 +57,9 @@ impl Reconciliation {
         self.rounds += 1;
         self.last = Instant::now();
         if self.rounds > MAX_ROUNDS {
-            return Err(Refusal::new(Prefix::Blocked, "too many rounds"));
+            return Err(Refusal::new(Reason::Blocked, "too many rounds"));
         }
-        self.engine.reconcile(message).map_err(|error| Refusal::invalid(format!("not a negentropy message: {error}")))
+        self.engine.reconcile(message).map_err(|error| Refusal::malformed(format!("not a negentropy message: {error}")))
     }
 }
 
@@ -86,7 +86,7 @@ impl Reconciliations {
             .retain(|_, state| !matches!(state, State::Waiting(one) if now.duration_since(one.last) > MAX_SILENCE));
         self.open.remove(name);
         if self.open.len() >= most {
-            return Err(Refusal::new(Prefix::Blocked, format!("more than {most} reconciliations at once")));
+            return Err(Refusal::new(Reason::Blocked, format!("more than {most} reconciliations at once")));
         }
         self.open.insert(name.to_owned(), State::Busy(number));
         Ok(())

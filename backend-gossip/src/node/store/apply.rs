@@ -6,11 +6,19 @@ use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Tim
 use crate::node::{
     admitted::{Admitted, Effect},
     config::Limits,
-    refusal::{Outcome, Prefix, Refusal},
+    refusal::{Outcome, Reason, Refusal},
 };
 
 /// Bytes of a row besides tags and content, with its index entries: what a quota counts for it.
 const ROW_BYTES: i64 = 300;
+
+/// Why an id is known of which there is no body.
+#[derive(Clone, Copy)]
+enum Why {
+    Deleted = 0,
+    /// A newer event has taken its place.
+    Superseded = 1,
+}
 
 /// What became of an event, and what follows from it.
 #[derive(Debug)]
@@ -27,8 +35,8 @@ impl Applied {
         Self { outcome, seq: None, removed: Vec::new() }
     }
 
-    fn blocked(text: &'static str) -> Self {
-        Self::without_effect(Outcome::Refused(Refusal::new(Prefix::Blocked, text)))
+    fn refused(reason: Reason, text: &'static str) -> Self {
+        Self::without_effect(Outcome::Refused(Refusal::new(reason, text)))
     }
 }
 
@@ -63,7 +71,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
     if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
         && !matches!(event.effect, Effect::Delete(_))
     {
-        return Ok(Applied::without_effect(Outcome::Refused(Refusal::new(Prefix::Error, "the store is full"))));
+        return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
     }
     match &event.effect {
         Effect::Keep => keep(tx, event, quota),
@@ -74,15 +82,15 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
 
 fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
     let id = &event.facts.id.as_bytes()[..];
-    if tx.prepare_cached("SELECT 1 FROM deleted WHERE id = ?1")?.exists([id])? {
-        return Ok(Applied::blocked("the event was deleted"));
+    if tx.prepare_cached("SELECT 1 FROM gone WHERE id = ?1 AND why = 0")?.exists([id])? {
+        return Ok(Applied::refused(Reason::Deleted, "the event was deleted"));
     }
     let mailbox = event.facts.mailbox.map(PublicKey::from).unwrap_or(event.facts.author);
     let deleted = tx
         .prepare_cached("SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3)")?
         .exists(params![id, &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]])?;
     if deleted {
-        return Ok(Applied::blocked("its deletion was asked for before it came"));
+        return Ok(Applied::refused(Reason::Deleted, "its deletion was asked for before it came"));
     }
     let number = mailbox_number(tx, mailbox.into())?;
     let counted: bool = tx
@@ -93,27 +101,31 @@ fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
         .execute(params![number, counted_bytes(event), quota.mailbox_events, quota.mailbox_bytes])?
         == 1;
     if !counted {
-        return Ok(Applied::blocked("the mailbox is full"));
+        return Ok(Applied::refused(Reason::MailboxFull, "the mailbox is full"));
     }
     insert(tx, event)
 }
 
 fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
     let facts = &event.facts;
-    let older: Option<(i64, [u8; 32], i64)> = tx
-        .prepare_cached("SELECT seq, id, created_at FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
-        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    let older: Option<(i64, [u8; 32], i64, i64)> = tx
+        .prepare_cached(
+            "SELECT seq, id, created_at, expires FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000",
+        )?
+        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
         .optional()?;
     let mut removed = Vec::new();
-    if let Some((seq, id, created_at)) = older {
+    if let Some((seq, id, created_at, expires)) = older {
         // The newest wins, and of two as new the one of the lower id.
         let wins = (signed(facts.created_at), std::cmp::Reverse(&facts.id.as_bytes()[..]))
             > (created_at, std::cmp::Reverse(&id[..]));
         if !wins {
-            let refusal = Refusal::invalid("a newer event has taken its place");
-            return Ok(Applied::without_effect(Outcome::Refused(refusal)));
+            return Ok(Applied::refused(Reason::Superseded, "a newer event has taken its place"));
         }
         remove(tx, seq)?;
+        remember(tx, &id, created_at, expires, None, Why::Superseded)?;
         removed.push(EventId::from_bytes(id));
     }
     Ok(Applied { removed, ..insert(tx, event)? })
@@ -136,18 +148,33 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
             continue;
         }
         remove(tx, found.seq)?;
-        tx.prepare_cached("INSERT OR IGNORE INTO deleted VALUES (?1, ?2, ?3)")?.execute(params![
-            &target.as_bytes()[..],
-            found.created_at,
-            found.expires
-        ])?;
+        let number = Some(found.number);
+        remember(tx, target.as_bytes(), found.created_at, found.expires, number, Why::Deleted)?;
         removed.push((*target).into());
     }
     if strangers == request.ids().len() {
-        let refusal = Refusal::new(Prefix::Restricted, "only the recipient or the author may delete a gift wrap");
-        return Ok(Applied::without_effect(Outcome::Refused(refusal)));
+        return Ok(Applied::refused(Reason::Forbidden, "only the recipient or the author may delete a gift wrap"));
     }
     Ok(Applied { removed, ..insert(tx, event)? })
+}
+
+/// Keeps an id of which there is no body any longer.
+fn remember(
+    tx: &Connection,
+    id: &[u8; 32],
+    created_at: i64,
+    until: i64,
+    mailbox: Option<i64>,
+    why: Why,
+) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO gone VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        &id[..],
+        created_at,
+        until,
+        mailbox,
+        why as u8
+    ])?;
+    Ok(())
 }
 
 /// A stored gift wrap that somebody asks to delete.
@@ -155,13 +182,14 @@ struct Found {
     seq: i64,
     author: PublicKey,
     mailbox: MailboxId,
+    number: i64,
     created_at: i64,
     expires: i64,
 }
 
 fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
     tx.prepare_cached(
-        "SELECT e.seq, e.author, m.key, e.created_at, e.expires
+        "SELECT e.seq, e.author, m.key, m.id, e.created_at, e.expires
          FROM event e JOIN mailbox m ON m.id = e.mailbox WHERE e.id = ?1 AND e.kind = 1059",
     )?
     .query_row([&target.as_bytes()[..]], |row| {
@@ -169,8 +197,9 @@ fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
             seq: row.get(0)?,
             author: PublicKey::from_bytes(row.get(1)?),
             mailbox: MailboxId::from_bytes(row.get(2)?),
-            created_at: row.get(3)?,
-            expires: row.get(4)?,
+            number: row.get(3)?,
+            created_at: row.get(4)?,
+            expires: row.get(5)?,
         })
     })
     .optional()
@@ -180,8 +209,8 @@ fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
     let facts = &event.facts;
     let mailbox = facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()?;
     tx.prepare_cached(
-        "INSERT INTO event (id, author, created_at, kind, mailbox, expires, form, tags, sig, content)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO event (id, author, created_at, kind, mailbox, expires, form, tags, sig, content, origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         &facts.id.as_bytes()[..],
@@ -194,6 +223,7 @@ fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
         event.packed.tags,
         &event.sig[..],
         event.packed.content,
+        event.origin as u8,
     ])?;
     let seq = tx.last_insert_rowid();
     for (letter, value) in &facts.letters {
@@ -220,7 +250,7 @@ pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<E
         remove(tx, *seq)?;
     }
     for statement in [
-        "DELETE FROM deleted WHERE id IN (SELECT id FROM deleted WHERE until <= ?1 LIMIT ?2)",
+        "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ?1 LIMIT ?2)",
         "DELETE FROM deletion WHERE (target, author) IN (SELECT target, author FROM deletion WHERE until <= ?1 LIMIT ?2)",
     ] {
         tx.prepare_cached(statement)?.execute(params![now, most])?;

@@ -16,22 +16,19 @@ use std::{
     fs::File,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
 use talkbox_core::Result;
-use tokio::sync::mpsc;
-
-use self::{apply::Quota, place::Place, readers::Readers, schema::open_writer, search::Search};
+use self::{apply::Quota, place::Place, readers::Readers, schema::open_writer, search::Search, writer::Running};
 pub(crate) use self::{
     query::{Key, Reader},
     row::Packed,
     search::{Collect, Count, Newest, Set, Short},
     writer::Writer,
 };
-use super::{config::Limits, filter::Filter, intake::RecentIds, live::Fresh};
+use super::{config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live};
 
 /// How long a search reads before others have their turn, if it can be put aside. Far more than a usual one takes, and
 /// still little to wait for.
@@ -43,7 +40,7 @@ pub(crate) struct Store {
     writer: Writer,
     readers: Arc<Readers>,
     epoch: u64,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    running: Mutex<Option<Running>>,
     limits: Limits,
     /// Held, so that no second node opens the same store.
     lock: File,
@@ -59,19 +56,20 @@ impl Store {
         epoch: [u8; 8],
         limits: &Limits,
         recent: Arc<RecentIds>,
-        fresh: mpsc::Sender<Fresh>,
+        live: Arc<Live>,
+        work: Work,
     ) -> Result<Self> {
         let place = Arc::new(Place::new(directory)?);
         let lock = place.lock()?;
         let path = place.path().join("node.sqlite3");
         let (conn, epoch) = open_writer(&path, place.durability(), epoch)?;
-        let readers = Readers::start(&path, &place)?;
-        let (writer, thread) = Writer::start(conn, Quota::new(limits), recent, fresh)?;
+        let readers = Readers::start(&path, &place, work)?;
+        let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, work)?;
         Ok(Self {
             writer,
             readers: Arc::new(readers),
             epoch,
-            thread: Mutex::new(Some(thread)),
+            running: Mutex::new(Some(running)),
             limits: limits.clone(),
             lock,
         })
@@ -143,15 +141,11 @@ impl Store {
 
     /// Ends the writer when all that was queued is committed, and lets another node have the store.
     pub(crate) async fn stop(&self) {
-        self.writer.stop().await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let readers = Arc::clone(&self.readers);
-            let both = move || {
-                let _panicked = thread.join();
-                readers.stop();
-            };
-            let _panicked = tokio::task::spawn_blocking(both).await;
+        self.writer.stop();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.end().await;
+            self.readers.stop().await;
         }
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the store could not be unlocked");

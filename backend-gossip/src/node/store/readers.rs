@@ -21,7 +21,7 @@ use super::{
     schema::{open_reader, storage},
     turns::Turns,
 };
-use crate::node::addresses::Party;
+use crate::node::{addresses::Party, context::Work};
 
 /// Threads that read. Queries are short and the machine small; more would only wait for its cores.
 const READERS: usize = 4;
@@ -43,6 +43,8 @@ pub(super) struct Readers {
     turns: Arc<Turns<Job>>,
     closing: Arc<AtomicBool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Where there are no threads: the one connection, with which whoever asks reads.
+    inline: Option<Mutex<Connection>>,
 }
 
 impl Readers {
@@ -50,9 +52,18 @@ impl Readers {
     ///
     /// # Errors
     /// `Storage` where the store cannot be opened, `Unexpected` where the system gives no thread.
-    pub(super) fn start(path: &Path, place: &Arc<Place>) -> Result<Self> {
-        let readers = Self { turns: Arc::new(Turns::new(AT_ONCE)), closing: Arc::default(), threads: Mutex::default() };
-        for number in 0..READERS {
+    pub(super) fn start(path: &Path, place: &Arc<Place>, work: Work) -> Result<Self> {
+        let (inline, threads) = match work {
+            Work::Inline => (Some(Mutex::new(open_reader(path)?)), 0),
+            Work::Threads => (None, READERS),
+        };
+        let readers = Self {
+            turns: Arc::new(Turns::new(AT_ONCE)),
+            closing: Arc::default(),
+            threads: Mutex::default(),
+            inline,
+        };
+        for number in 0..threads {
             let thread = Thread {
                 conn: open_reader(path)?,
                 turns: Arc::clone(&readers.turns),
@@ -79,6 +90,12 @@ impl Readers {
         within: Duration,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
+        if let Some(conn) = &self.inline {
+            if self.closing.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Closed, "the store is closed"));
+            }
+            return query(&conn.lock().unwrap_or_else(PoisonError::into_inner)).map_err(storage);
+        }
         let given_up = Arc::new(AtomicBool::new(false));
         let _waits = GivesUp(Arc::clone(&given_up));
         let (answer, answered) = oneshot::channel();
@@ -97,11 +114,13 @@ impl Readers {
         }
     }
 
-    /// Ends what runs, and the threads. Blocks until they are gone.
-    pub(super) fn stop(&self) {
+    /// Ends what runs, and the threads, and waits until they are gone.
+    pub(super) async fn stop(&self) {
         self.close();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            let _panicked = thread.join();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if !threads.is_empty() {
+            let join = || threads.into_iter().filter_map(|thread| thread.join().err()).count();
+            let _panicked = tokio::task::spawn_blocking(join).await;
         }
     }
 
@@ -198,7 +217,7 @@ mod tests {
         let place = Arc::new(Place::new(None).expect("a directory"));
         let path = place.path().join("store");
         let _writer = open_writer(&path, Durability::Temporary, [1; 8]).expect("opens");
-        Arc::new(Readers::start(&path, &place).expect("starts"))
+        Arc::new(Readers::start(&path, &place, Work::Threads).expect("starts"))
     }
 
     fn one(conn: &Connection) -> rusqlite::Result<i64> {
@@ -284,7 +303,7 @@ mod tests {
         };
         starts.await.expect("it runs");
         let stopped = Arc::clone(&readers);
-        tokio::task::spawn_blocking(move || stopped.stop()).await.expect("stops");
+        stopped.stop().await;
         assert!(query.await.expect("ends").is_err());
         assert_eq!(readers.read(ADA, LONG, one).await.expect_err("is closed").kind(), ErrorKind::Closed);
     }

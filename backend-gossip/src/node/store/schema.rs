@@ -6,11 +6,14 @@ use rusqlite::{Connection, OpenFlags};
 use talkbox_core::{Error, ErrorKind, Result};
 
 /// The schema that this code reads and writes, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = MIGRATIONS.len() as i64;
 /// How long a connection waits for a lock of another. The writer holds one for a few milliseconds.
 const BUSY: Duration = Duration::from_secs(5);
 /// Prepared statements that a connection keeps: the writer has about fifteen, a reader a few per shape of filter.
 const STATEMENTS: usize = 64;
+
+/// What leads from each version to the next; the first from nothing.
+const MIGRATIONS: [&str; 2] = [SCHEMA, GONE];
 
 /// Version 1.
 ///
@@ -70,6 +73,25 @@ CREATE TABLE deleted (
 CREATE INDEX deleted_until ON deleted (until);
 ";
 
+/// Version 2: what is not here and counts as known, so that it is not fetched or taken again, with its mailbox; the order
+/// of arrival within a mailbox, for listing; and where an event came from, since only what clients brought is pushed on
+/// to peers.
+const GONE: &str = "
+ALTER TABLE event ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX event_arrival ON event (mailbox);
+CREATE TABLE gone (
+    id BLOB PRIMARY KEY,
+    created_at INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    mailbox INTEGER,
+    why INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_until ON gone (until);
+CREATE INDEX gone_mailbox ON gone (mailbox, created_at, id) WHERE mailbox IS NOT NULL;
+INSERT INTO gone SELECT id, created_at, until, NULL, 0 FROM deleted;
+DROP TABLE deleted;
+";
+
 /// How much the writer promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -113,18 +135,27 @@ fn open_checked(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(
         )
         .with("check", check));
     }
-    if version == 0 {
-        let tx = conn.transaction().map_err(storage)?;
-        tx.execute_batch(SCHEMA)
-            .and_then(|()| tx.execute("INSERT INTO meta VALUES ('epoch', ?1)", [&epoch[..]]))
-            .and_then(|_| tx.pragma_update(None, "user_version", VERSION))
-            .and_then(|()| tx.commit())
-            .map_err(storage)?;
+    if version < VERSION {
+        migrate(&mut conn, version, epoch).map_err(storage)?;
     }
     let epoch: Vec<u8> =
         conn.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0)).map_err(storage)?;
     let epoch = <[u8; 8]>::try_from(epoch).map_err(|_| Error::new(ErrorKind::Storage, "the store has no epoch"))?;
     Ok((conn, u64::from_be_bytes(epoch)))
+}
+
+/// Brings the store to this version, all or nothing.
+fn migrate(conn: &mut Connection, from: i64, epoch: [u8; 8]) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    let done = usize::try_from(from).unwrap_or(0);
+    for migration in &MIGRATIONS[done..] {
+        tx.execute_batch(migration)?;
+    }
+    if from == 0 {
+        tx.execute("INSERT INTO meta VALUES ('epoch', ?1)", [&epoch[..]])?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
 }
 
 /// Opens a connection that only reads.

@@ -5,24 +5,25 @@ use std::{collections::BTreeSet, sync::Arc};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use talkbox_core::{MailboxId, PublicKey, SecretKey, Timestamp, event::Event, event::Wire, event::kind};
-use tokio::sync::mpsc;
 
 use super::{
     apply::{Quota, apply},
     query::{self, Reader},
     schema::{Durability, open_writer},
     search::{Collect, Count, Newest, Search, Set},
-    writer::Writer,
+    writer::{Running, Writer},
 };
 use crate::node::{
     addresses::Party,
-    admitted::Admitted,
+    admitted::{Admitted, Origin},
     config::Limits,
+    context::Work,
     filter::Filter,
     gate::Rights,
-    intake::{RecentIds, Ticket},
+    intake::{Batch, RecentIds, Ticket},
     outbox::{Outbox, Pending},
     policy::{Terms, Treatment},
+    refusal::Outcome,
     shares::{Bounds, Shares},
 };
 
@@ -37,7 +38,7 @@ fn open(directory: &tempfile::TempDir) -> Connection {
 fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {
     let json = event.to_json();
     let terms = Terms { treatment: Treatment::Envelope, mailbox, expires };
-    Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None)
+    Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None, Origin::Client)
 }
 
 fn wrap(bytes: usize) -> Admitted {
@@ -231,18 +232,22 @@ fn a_usual_filter_is_answered_from_an_index() {
     assert!(plan.iter().all(|line| !line.contains("TEMP B-TREE FOR ORDER BY")), "{plan:?}");
 }
 
+fn join(running: Running) {
+    let Running::Thread(thread) = running else { panic!("a thread was asked for") };
+    thread.join().expect("the writer ends and does not panic");
+}
+
 /// Publishes through a writer and collects the answers.
 fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
-    let (fresh, _arrivals) = mpsc::channel(1_000);
     let quota = Quota::new(&Limits::default());
-    let (writer, thread) = Writer::start(conn, quota, Arc::default(), fresh).expect("starts");
+    let (writer, running) = Writer::start(conn, quota, Arc::default(), Arc::default(), Work::Threads).expect("starts");
     for event in events {
-        let ticket = Ticket::new(event.facts.id, Arc::clone(&outbox), Arc::default());
+        let ticket = Ticket::of_session(event.facts.id, Arc::clone(&outbox), Arc::default());
         writer.admit(Arc::new(event), ticket);
     }
     drop(writer);
-    thread.join().expect("the writer ends and does not panic");
+    join(running);
     outbox.take(1 << 20).0.iter().map(|message| message.as_str().to_owned()).collect()
 }
 
@@ -293,18 +298,18 @@ fn places_in_the_order_of_arrival_are_never_given_twice() {
 fn recent_ids_follow_the_store() {
     let recent = Arc::new(RecentIds::default());
     let directory = tempfile::tempdir().expect("a directory");
-    let (fresh, mut arrivals) = mpsc::channel(10);
     let quota = Quota::new(&Limits::default());
-    let (writer, thread) = Writer::start(open(&directory), quota, Arc::clone(&recent), fresh).expect("starts");
-    let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
+    let (writer, running) =
+        Writer::start(open(&directory), quota, Arc::clone(&recent), Arc::default(), Work::Threads).expect("starts");
     let event = wrap(10);
     let id = event.facts.id;
-    writer.admit(Arc::new(event), Ticket::new(id, outbox, Arc::default()));
-    assert_eq!(arrivals.blocking_recv().expect("is passed on").seq, Some(1));
-    assert!(recent.contains(&id));
+    let (batch, mut tickets) = Batch::new(1);
+    writer.admit(Arc::new(event), tickets.pop().expect("one"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert_eq!(runtime.block_on(batch.answers())[0].outcome, Outcome::Stored);
+    assert!(recent.contains(&id));
     assert!(!runtime.block_on(writer.expire(NOW.plus(100))));
     assert!(!recent.contains(&id));
     drop(writer);
-    thread.join().expect("ends");
+    join(running);
 }

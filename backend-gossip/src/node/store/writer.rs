@@ -7,22 +7,24 @@
 //! pass it on while the disk works, but then a subscriber could be given what is refused a moment later (deleted,
 //! over a quota, lost with the power), and a cursor could name a place in the order that nothing ever takes.
 
-use std::{sync::Arc, thread};
+use std::{ops::ControlFlow, sync::Arc, thread};
 
 use rusqlite::{Connection, TransactionBehavior};
 use talkbox_core::{Error, ErrorKind, Result, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::apply::{Applied, Quota, apply, expire};
 use crate::node::{
     admitted::Admitted,
+    context::Work,
     intake::{RecentIds, Ticket},
-    live::Fresh,
-    refusal::{Outcome, Prefix, Refusal},
+    live::{Fresh, Live},
+    refusal::{Outcome, Reason, Refusal},
 };
 
-/// Events that wait to be stored, each of a client that waits for its answer. Enough for two commits under full load.
-const QUEUE: usize = 1_024;
 /// Most events of one commit: about 10 ms of work, so that no answer waits long behind others.
 const BATCH: usize = 512;
 /// Rows that one round of the collector removes.
@@ -37,14 +39,31 @@ enum Op {
     Stop,
 }
 
-/// The way to the writer.
+/// The way to the writer. What waits has no bound here: each event holds one of the places of the intake.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
-    queue: mpsc::Sender<Op>,
+    queue: mpsc::UnboundedSender<Op>,
+}
+
+/// What the writer is, as long as it runs.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Thread(thread::JoinHandle<()>),
+    Task(JoinHandle<()>),
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) async fn end(self) {
+        let _panicked = match self {
+            Self::Thread(thread) => tokio::task::spawn_blocking(|| thread.join().is_err()).await,
+            Self::Task(task) => task.await.map(|()| false),
+        };
+    }
 }
 
 impl Writer {
-    /// Starts the thread on its connection. What it stores goes to `fresh`; what it removes leaves `recent`.
+    /// Starts the writer on its connection. What it stores goes to `live`; what it removes leaves `recent`.
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread.
@@ -52,84 +71,111 @@ impl Writer {
         conn: Connection,
         quota: Quota,
         recent: Arc<RecentIds>,
-        fresh: mpsc::Sender<Fresh>,
-    ) -> Result<(Self, thread::JoinHandle<()>)> {
-        let (queue, ops) = mpsc::channel(QUEUE);
-        let thread = thread::Builder::new()
-            .name("node-writer".to_owned())
-            .spawn(move || Thread { conn, quota, recent, fresh }.run(ops))
-            .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?;
-        Ok((Self { queue }, thread))
+        live: Arc<Live>,
+        work: Work,
+    ) -> Result<(Self, Running)> {
+        let (queue, ops) = mpsc::unbounded_channel();
+        let desk = Desk { conn, quota, recent, live, batch: Vec::new() };
+        let running = match work {
+            Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
+            Work::Threads => thread::Builder::new()
+                .name("node-writer".to_owned())
+                .spawn(move || desk.run(ops))
+                .map(Running::Thread)
+                .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
+        };
+        Ok((Self { queue }, running))
     }
 
-    /// Queues an event; waits where the queue is full. For threads that may block. The ticket is answered when the
-    /// event is committed; a writer that has stopped drops it, which answers too.
+    /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
+    /// answers too.
     pub(crate) fn admit(&self, event: Arc<Admitted>, ticket: Ticket) {
-        let _stopped = self.queue.blocking_send(Op::Admit(event, ticket));
+        let _stopped = self.queue.send(Op::Admit(event, ticket));
     }
 
     /// Removes what has expired at this time. Whether there may be more.
     pub(crate) async fn expire(&self, now: Timestamp) -> bool {
         let (answer, done) = oneshot::channel();
-        self.queue.send(Op::Expire(now, answer)).await.is_ok() && done.await.unwrap_or(false)
+        self.queue.send(Op::Expire(now, answer)).is_ok() && done.await.unwrap_or(false)
     }
 
-    /// Ends the thread once everything that is queued is done.
-    pub(crate) async fn stop(&self) {
-        let _stopped = self.queue.send(Op::Stop).await;
+    /// Ends the writer once everything that is queued is done.
+    pub(crate) fn stop(&self) {
+        let _stopped = self.queue.send(Op::Stop);
     }
 }
 
-struct Thread {
+/// Where everything that is written passes.
+struct Desk {
     conn: Connection,
     quota: Quota,
     recent: Arc<RecentIds>,
-    fresh: mpsc::Sender<Fresh>,
+    live: Arc<Live>,
+    batch: Vec<(Arc<Admitted>, Ticket)>,
 }
 
-impl Thread {
-    fn run(mut self, mut ops: mpsc::Receiver<Op>) {
-        let mut batch = Vec::new();
-        let mut stopping = false;
-        while !stopping {
-            let mut next = ops.blocking_recv();
-            stopping = next.is_none();
-            while let Some(op) = next.take() {
-                match op {
-                    Op::Admit(event, ticket) => batch.push((event, ticket)),
-                    Op::Expire(now, answer) => {
-                        let more = self.expire(now);
-                        let _gone = answer.send(more);
-                    }
-                    Op::Stop => stopping = true,
+impl Desk {
+    fn run(mut self, mut ops: mpsc::UnboundedReceiver<Op>) {
+        while let Some(op) = ops.blocking_recv()
+            && self.take(op, &mut ops).is_continue()
+        {}
+        self.finish();
+    }
+
+    async fn run_inline(mut self, mut ops: mpsc::UnboundedReceiver<Op>) {
+        while let Some(op) = ops.recv().await
+            && self.take(op, &mut ops).is_continue()
+        {}
+        self.finish();
+    }
+
+    /// Takes what came and all that waits behind it, in one commit. Whether to go on.
+    fn take(&mut self, first: Op, ops: &mut mpsc::UnboundedReceiver<Op>) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
+        let mut next = Some(first);
+        while let Some(op) = next.take() {
+            match op {
+                Op::Admit(event, ticket) => self.batch.push((event, ticket)),
+                Op::Expire(now, answer) => {
+                    let more = self.expire(now);
+                    let _gone = answer.send(more);
                 }
-                if batch.len() < BATCH {
-                    next = ops.try_recv().ok();
-                }
+                Op::Stop => flow = ControlFlow::Break(()),
             }
-            self.store(std::mem::take(&mut batch));
+            if self.batch.len() < BATCH {
+                next = ops.try_recv().ok();
+            }
         }
+        let batch = std::mem::take(&mut self.batch);
+        self.store(batch);
+        flow
+    }
+
+    fn finish(&self) {
         // What is in the log moves into the database, so that the next start has nothing to recover.
         if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log could not be moved into the database");
         }
     }
 
-    /// Commits a batch and answers it. Where that fails, each alone: one that cannot be stored costs only itself.
+    /// Commits a batch, answers it and passes it on. Where that fails, each alone: one that cannot be stored costs only
+    /// itself.
     fn store(&mut self, batch: Vec<(Arc<Admitted>, Ticket)>) {
         if batch.is_empty() {
             return;
         }
         match self.commit(batch.iter().map(|(event, _)| &**event)) {
             Ok(applied) => {
-                for ((event, ticket), applied) in batch.into_iter().zip(applied) {
-                    self.settle(event, ticket, applied);
-                }
+                let settled = batch.into_iter().zip(applied);
+                let fresh: Vec<Fresh> =
+                    settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
+                // After all answers: those who publish wait for them.
+                fresh.iter().for_each(|fresh| self.live.pass_on(fresh));
             }
             Err(error) if batch.len() == 1 => {
                 tracing::error!(%error, "an event could not be stored");
                 for (_, ticket) in batch {
-                    ticket.answer(&Outcome::Refused(Refusal::new(Prefix::Error, "the store failed; try again later")));
+                    ticket.refuse(Refusal::new(Reason::Failed, "the store failed; try again later"));
                 }
             }
             Err(error) => {
@@ -148,20 +194,16 @@ impl Thread {
         Ok(applied)
     }
 
-    fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) {
+    /// Answers for an event. What is left to pass on.
+    fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
         for id in &applied.removed {
             self.recent.forget(id);
         }
-        if applied.outcome != Outcome::Stored {
-            ticket.answer(&applied.outcome);
-            return;
+        if applied.outcome == Outcome::Stored {
+            self.recent.remember(event.facts.id);
         }
-        self.recent.remember(event.facts.id);
-        ticket.answer(&applied.outcome);
-        if let Some(seq) = applied.seq {
-            // Waits where subscribers are being served: then clients wait for the writer. Closed only at the end.
-            let _closed = self.fresh.blocking_send(Fresh { seq: Some(seq), event });
-        }
+        ticket.answer(applied.outcome);
+        applied.seq.map(|seq| Fresh { seq: Some(seq), event })
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {
