@@ -35,6 +35,8 @@ struct Table {
 pub(crate) enum Party {
     Address(Counted),
     Connection(u64),
+    /// The node itself.
+    Node,
 }
 
 /// The part of an address that one client has: all of IPv4, the network of IPv6.
@@ -72,17 +74,31 @@ impl Addresses {
 
     /// Lets a connection in, or not. It counts until the pass is dropped.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
-        let address = address.to_canonical();
-        let exempt = self.limits.exempt_loopback && address.is_loopback();
-        let counted = match address {
+        self.pass(Some(address), true)
+    }
+
+    /// Lets a connection of a trusted proxy in. It counts for no address.
+    pub(crate) fn admit_proxy(self: &Arc<Self>) -> Option<Pass> {
+        self.pass(None, true)
+    }
+
+    /// Lets a client of a trusted proxy in, whose connection is the proxy's.
+    pub(crate) fn admit_client(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
+        self.pass(Some(address), false)
+    }
+
+    fn pass(self: &Arc<Self>, address: Option<IpAddr>, is_connection: bool) -> Option<Pass> {
+        let address = address.map(|address| address.to_canonical());
+        let counted = address.filter(|address| !(self.limits.exempt_loopback && address.is_loopback()));
+        let counted = counted.map(|address| match address {
             IpAddr::V4(address) => Counted::V4(address.octets()),
             IpAddr::V6(address) => Counted::V6(std::array::from_fn(|at| address.octets()[at])),
-        };
+        });
         let mut table = self.lock();
-        if table.connections >= self.limits.max_connections {
+        if is_connection && table.connections >= self.limits.max_connections {
             return None;
         }
-        if !exempt {
+        if let Some(counted) = counted {
             let now = Instant::now();
             if table.entries.len() >= MAX_ADDRESSES && !table.entries.contains_key(&counted) {
                 let forget = f64::from(self.limits.burst_seconds);
@@ -106,15 +122,16 @@ impl Addresses {
             }
             entry.connections += 1;
         }
-        table.connections += 1;
-        let party = if exempt {
-            table.next += 1;
-            Party::Connection(table.next)
-        } else {
-            Party::Address(counted)
+        table.connections += usize::from(is_connection);
+        let party = match counted {
+            Some(counted) => Party::Address(counted),
+            None => {
+                table.next += 1;
+                Party::Connection(table.next)
+            }
         };
         drop(table);
-        Some(Pass { addresses: Arc::clone(self), party })
+        Some(Pass { addresses: Arc::clone(self), party, is_connection })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -127,6 +144,8 @@ impl Addresses {
 pub(crate) struct Pass {
     addresses: Arc<Addresses>,
     party: Party,
+    /// It is one of those that the node has in all.
+    is_connection: bool,
 }
 
 impl Pass {
@@ -138,7 +157,7 @@ impl Pass {
     const fn counted(&self) -> Option<Counted> {
         match self.party {
             Party::Address(counted) => Some(counted),
-            Party::Connection(_) => None,
+            Party::Connection(_) | Party::Node => None,
         }
     }
 
@@ -163,7 +182,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut table = self.addresses.lock();
-        table.connections -= 1;
+        table.connections -= usize::from(self.is_connection);
         if let Some(entry) = self.counted().and_then(|counted| table.entries.get_mut(&counted)) {
             entry.connections -= 1;
         }
@@ -209,6 +228,16 @@ mod tests {
         assert!(addresses.admit(ip("127.0.0.1")).is_none(), "three in all");
         drop(first);
         assert!(addresses.admit(ip("127.0.0.1")).is_some());
+    }
+
+    #[test]
+    fn clients_of_a_proxy_are_counted_and_the_proxy_is_not() {
+        let addresses = addresses(|_| ());
+        let _proxy = [(); 3].map(|()| addresses.admit_proxy().expect("let in"));
+        assert!(addresses.admit_proxy().is_none(), "three in all");
+        let _clients = [(); 2].map(|()| addresses.admit_client(ip("192.0.2.1")).expect("let in"));
+        assert!(addresses.admit_client(ip("192.0.2.1")).is_none(), "two of one address");
+        assert!(addresses.admit_client(ip("192.0.2.2")).is_some());
     }
 
     #[test]

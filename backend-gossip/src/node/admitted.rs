@@ -43,7 +43,13 @@ pub(crate) enum Effect {
 
 impl Admitted {
     /// Takes over a verified event.
-    pub(crate) fn new(event: &Wire<'_>, json: String, terms: Terms, deletion: Option<DeleteRequest>, origin: Origin) -> Self {
+    pub(crate) fn new(
+        event: &Wire<'_>,
+        json: String,
+        terms: Terms,
+        deletion: Option<DeleteRequest>,
+        origin: Origin,
+    ) -> Self {
         let effect = match (deletion, terms.treatment) {
             (Some(request), _) => Effect::Delete(Box::new(request)),
             (None, Treatment::Replaceable | Treatment::Record) => Effect::Replace,

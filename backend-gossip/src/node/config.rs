@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use super::{proxies::Subnet, tls::TlsFiles};
+
 /// The settings of a node. Every field has a default, and an unknown one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +19,10 @@ pub struct NodeConfig {
     /// The URL under which clients reach the node, such as `wss://node.example`. It is what an AUTH event has to name,
     /// so a public node behind a proxy must set it. `None`: the address that it listens on.
     pub public_url: Option<String>,
+    /// The certificate by which the node speaks TLS itself. `None`: a proxy does, or nobody.
+    pub tls: Option<TlsFiles>,
+    /// Proxies that are believed who their clients are, by `X-Forwarded-For`.
+    pub trusted_proxies: Vec<Subnet>,
     /// Whether gift wraps and hints are served only to the mailbox that they are addressed to and to their author.
     pub gate_reads: bool,
     /// The name that the node shows.
@@ -38,6 +44,8 @@ impl Default for NodeConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: None,
             public_url: None,
+            tls: None,
+            trusted_proxies: Vec::new(),
             gate_reads: true,
             name: "Talkbox node".to_owned(),
             limits: Limits::default(),
@@ -104,6 +112,10 @@ pub struct Limits {
     pub max_store_bytes: u64,
     /// Seconds for the head of an HTTP request.
     pub head_timeout: u64,
+    /// Seconds for the body of an HTTP request: 4 MiB over a slow line.
+    pub body_timeout: u64,
+    /// Bytes of bodies that are taken in at once, beyond 64 KiB for each address; one address has a quarter.
+    pub max_body_bytes_total: usize,
     /// Seconds between pings.
     pub ping_interval: u64,
     /// Seconds without any frame from the client after which it is gone.
@@ -140,6 +152,8 @@ impl Default for Limits {
             max_mailbox_bytes: 256 << 20,
             max_store_bytes: 0,
             head_timeout: 5,
+            body_timeout: 30,
+            max_body_bytes_total: 64 << 20,
             ping_interval: 30,
             idle_timeout: 120,
             write_timeout: 30,

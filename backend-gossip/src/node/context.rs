@@ -3,7 +3,9 @@
 
 use std::{fmt, sync::Arc};
 
-use talkbox_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use talkbox_core::{Clock, Error, ErrorKind, Result, SecretKey, SystemClock};
+
+use super::listen::{Bind, Tcp};
 
 /// Where random bytes come from: challenges and the epoch of the store. Nothing secret is made of them.
 pub trait Randomness: fmt::Debug + Send + Sync + 'static {
@@ -32,6 +34,8 @@ pub struct NodeContext {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     work: Work,
+    key: Option<SecretKey>,
+    listeners: Arc<dyn Bind>,
 }
 
 /// Where work runs that takes a core or the disk.
@@ -66,6 +70,28 @@ impl NodeContext {
         self
     }
 
+    /// Gives the node this key, in place of the one in its folder.
+    #[must_use]
+    pub fn with_key(mut self, key: SecretKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Takes connections from elsewhere than the operating system's TCP.
+    #[must_use]
+    pub fn with_listeners(mut self, listeners: impl Bind) -> Self {
+        self.listeners = Arc::new(listeners);
+        self
+    }
+
+    pub(crate) fn listeners(&self) -> &dyn Bind {
+        &*self.listeners
+    }
+
+    pub(crate) fn key(&self) -> Option<SecretKey> {
+        self.key.clone()
+    }
+
     pub(crate) const fn work(&self) -> Work {
         self.work
     }
@@ -84,6 +110,12 @@ impl NodeContext {
 
 impl Default for NodeContext {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), randomness: Arc::new(OsRandomness), work: Work::Threads }
+        Self {
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(OsRandomness),
+            work: Work::Threads,
+            key: None,
+            listeners: Arc::new(Tcp),
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! What the node says of itself (NIP-11).
 
 use serde_json::{Value, json};
-use talkbox_core::envelope::{MAX_ENVELOPE_BYTES, MAX_FUTURE};
+use talkbox_core::{
+    PublicKey,
+    envelope::{MAX_ENVELOPE_BYTES, MAX_FUTURE},
+};
 
 use super::{config::NodeConfig, policy::MAX_TAGS, session::MAX_SUBSCRIPTION_NAME};
 
@@ -9,11 +12,13 @@ use super::{config::NodeConfig, policy::MAX_TAGS, session::MAX_SUBSCRIPTION_NAME
 const NIPS: [u16; 9] = [1, 9, 11, 13, 40, 42, 45, 59, 77];
 
 /// The information document.
-pub(crate) fn document(config: &NodeConfig) -> Value {
+pub(crate) fn document(config: &NodeConfig, key: &PublicKey) -> Value {
     let limits = &config.limits;
     json!({
         "name": config.name,
         "description": "A Talkbox node: it keeps sealed mailboxes. Gift wraps are served to their recipient and author.",
+        // Who signs its receipts.
+        "self": key.to_hex(),
         "supported_nips": NIPS,
         "negentropy": 1,
         // NIP-11 wants a URL here; the package has none.

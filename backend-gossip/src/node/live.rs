@@ -13,7 +13,7 @@ use std::{
 use axum::extract::ws::Utf8Bytes;
 use talkbox_core::{MailboxId, event::kind};
 
-use super::{admitted::Admitted, filter::Filter, gate::Rights, outbox::Outbox, shares::Claim};
+use super::{admitted::Admitted, cursor::ArrivalCursor, filter::Filter, gate::Rights, outbox::Outbox, shares::Claim};
 
 /// An event that has just been stored, with its place in the order of arrival; or one that is only passed on.
 #[derive(Debug)]
@@ -25,14 +25,22 @@ pub(crate) struct Fresh {
 /// One subscription.
 pub(crate) struct Subscription {
     number: u64,
-    /// Its name, as JSON.
-    name: String,
+    form: Form,
     filters: Arc<[Filter]>,
     rights: Rights,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
     /// On what the filters take.
     _claim: Claim,
+}
+
+/// How what it gets is written.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// As messages of a relay, with the name of the subscription as JSON.
+    Relay { name: String },
+    /// As server-sent events, with cursors of this epoch as ids.
+    Stream { epoch: u64 },
 }
 
 /// Where a subscription is. Everything that is stored comes first, then `EOSE`, then what arrives; and nothing twice.
@@ -50,20 +58,34 @@ enum State {
 }
 
 impl Subscription {
-    /// The message that carries an event.
-    pub(crate) fn message(&self, event: &str) -> String {
-        let mut message = String::with_capacity(event.len() + self.name.len() + 12);
-        message.push_str("[\"EVENT\",");
-        message.push_str(&self.name);
-        message.push(',');
-        message.push_str(event);
-        message.push(']');
-        message
+    /// The message that carries an event, which has this place in the order of arrival if it is stored.
+    pub(crate) fn message(&self, event: &str, place: Option<i64>) -> String {
+        match (&self.form, place) {
+            (Form::Relay { name }, _) => {
+                let mut message = String::with_capacity(event.len() + name.len() + 12);
+                message.push_str("[\"EVENT\",");
+                message.push_str(name);
+                message.push(',');
+                message.push_str(event);
+                message.push(']');
+                message
+            }
+            (Form::Stream { epoch }, Some(place)) => {
+                let cursor = ArrivalCursor { epoch: *epoch, place };
+                format!("id: {cursor}\nevent: envelope\ndata: {event}\n\n")
+            }
+            (Form::Stream { .. }, None) => format!("event: hint\ndata: {event}\n\n"),
+        }
     }
 
-    /// The message that says that all that is stored has been sent.
-    pub(crate) fn end_of_stored(&self) -> String {
-        format!("[\"EOSE\",{}]", self.name)
+    /// The message that says that all that was stored up to this place has been sent.
+    pub(crate) fn end_of_stored(&self, place: i64) -> String {
+        match &self.form {
+            Form::Relay { name } => format!("[\"EOSE\",{name}]"),
+            Form::Stream { epoch } => {
+                format!("id: {}\nevent: live\ndata:\n\n", ArrivalCursor { epoch: *epoch, place })
+            }
+        }
     }
 
     pub(crate) fn filters(&self) -> Arc<[Filter]> {
@@ -100,9 +122,9 @@ impl Subscription {
         match &mut *self.lock() {
             State::Closed => {}
             State::Live { after } if fresh.seq.is_some_and(|seq| seq <= *after) => {}
-            State::Live { .. } => self.outbox.push(self.message(&event.json)),
+            State::Live { .. } => self.outbox.push(self.message(&event.json, fresh.seq)),
             State::Catching { held, bytes } => {
-                let message = self.message(&event.json);
+                let message = self.message(&event.json, fresh.seq);
                 if self.outbox.hold(message.len()) {
                     *bytes += message.len();
                     held.push((fresh.seq, message.into()));
@@ -144,7 +166,7 @@ impl Live {
     /// Adds a subscription; what arrives is held back until [`Subscription::go_live`].
     pub(crate) fn add(
         &self,
-        name: String,
+        form: Form,
         filters: Vec<Filter>,
         rights: Rights,
         outbox: Arc<Outbox>,
@@ -152,7 +174,7 @@ impl Live {
     ) -> Arc<Subscription> {
         let subscription = Arc::new(Subscription {
             number: self.next.fetch_add(1, Ordering::Relaxed),
-            name,
+            form,
             filters: filters.into(),
             rights,
             outbox,

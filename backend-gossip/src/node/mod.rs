@@ -16,28 +16,33 @@ mod addresses;
 mod admitted;
 mod config;
 mod context;
+mod cursor;
 mod filter;
 mod gate;
+mod http;
+mod identity;
 mod info;
 mod intake;
+mod listen;
 mod live;
 mod outbox;
+mod own_url;
 mod policy;
+mod proxies;
 mod refusal;
 mod server;
 mod session;
 mod shares;
 mod store;
+mod tls;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use talkbox_core::{Clock, Error, ErrorKind, Result, Timestamp};
+use talkbox_core::{Clock, Error, ErrorKind, PublicKey, Result, SecretKey, Timestamp};
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use url::Url;
 
 use self::{
     addresses::Addresses,
@@ -45,13 +50,18 @@ use self::{
     intake::{Intake, RecentIds},
     live::Live,
     outbox::Pending,
+    own_url::OwnUrl,
     policy::Policy,
     shares::{Bounds, Shares},
     store::Store,
+    tls::Certificate,
 };
 pub use self::{
     config::{Limits, NodeConfig},
     context::{NodeContext, OsRandomness, Randomness},
+    listen::{Bind, Listen, Stream, Tcp},
+    proxies::Subnet,
+    tls::TlsFiles,
 };
 
 /// How often what has expired is removed. It is not served in the meantime either.
@@ -64,6 +74,12 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const FILTERS_ALWAYS: usize = 4_096;
 /// Ids that each party may reconcile in any case: a small mailbox. With as many parties it is 40 MiB.
 const RECONCILED_ALWAYS: usize = 256;
+
+/// Bytes of bodies that each party may send in any case: an envelope of the largest size. With a party for each of 4,096
+/// connections it is 256 MiB.
+const BODIES_ALWAYS: usize = 65_536;
+/// How long what is under way may take when the node stops.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A running node. [`shutdown`](Self::shutdown) stops it and waits until all is on the disk; to drop it stops it too,
 /// but port and store are free only a moment later.
@@ -84,7 +100,9 @@ struct Shared {
     context: NodeContext,
     clock: Arc<dyn Clock>,
     /// What an AUTH event has to name.
-    url: Url,
+    url: OwnUrl,
+    /// Signs receipts.
+    key: SecretKey,
     store: Store,
     intake: Intake,
     live: Arc<Live>,
@@ -94,6 +112,8 @@ struct Shared {
     filters: Arc<Shares>,
     /// The ids in open reconciliations.
     reconciled: Arc<Shares>,
+    /// The bytes of bodies that are being taken in.
+    bodies: Arc<Shares>,
     stop: Stop,
 }
 
@@ -112,6 +132,11 @@ impl Shared {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
+
+    /// Whether this is the key of a peer.
+    const fn is_peer(&self, _key: &PublicKey) -> bool {
+        false
+    }
 }
 
 impl Node {
@@ -121,13 +146,19 @@ impl Node {
     /// `ConfigInvalid` for an address that cannot be listened on or a URL that is none; `Storage` where the store
     /// cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        let certificate = config.tls.clone().map(Certificate::read).transpose()?;
+        let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+        let listener = context.listeners().bind(config.listen).await.map_err(|error| {
             Error::new(ErrorKind::ConfigInvalid, "cannot listen there").with("listen", config.listen).source(error)
         })?;
         let address = listener
-            .local_addr()
+            .address()
             .map_err(|error| Error::new(ErrorKind::Unexpected, "the listener has no address").source(error))?;
-        let url = own_url(&config, address)?;
+        let url = OwnUrl::new(&config, address)?;
+        let key = match context.key() {
+            Some(key) => key,
+            None => identity::key(config.data.as_deref())?,
+        };
         let epoch = context.random()?;
         let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
         let (live, work) = (Arc::<Live>::default(), context.work());
@@ -145,7 +176,8 @@ impl Node {
         };
         let (stopping, stop) = watch::channel(false);
         let policy = Policy::new(&config.limits);
-        let intake = Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), Arc::clone(&live), work)?;
+        let intake =
+            Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), Arc::clone(&live), work)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -159,20 +191,29 @@ impl Node {
                 each: config.limits.max_reconciled_total / 2,
                 always: RECONCILED_ALWAYS,
             }),
+            bodies: Shares::new(Bounds {
+                total: config.limits.max_body_bytes_total,
+                each: config.limits.max_body_bytes_total / 4,
+                always: BODIES_ALWAYS,
+            }),
             live,
             stop: Stop(stop),
             config,
             context,
             clock,
             url,
+            key,
             store,
             intake,
         });
         let (alive, gone) = mpsc::channel(1);
         let tasks = [
-            tokio::spawn(server::run(listener, Arc::clone(&shared), alive)),
+            tokio::spawn(server::run(listener, acceptor, Arc::clone(&shared), alive)),
             tokio::spawn(collect(Arc::clone(&shared))),
         ];
+        if let Some(certificate) = certificate {
+            tokio::spawn(certificate.follow(shared.stop.clone()));
+        }
         match &shared.config.data {
             Some(data) => tracing::info!(%address, data = %data.display(), "the node listens"),
             None => tracing::info!(%address, "the node listens; its store is temporary"),
@@ -187,7 +228,13 @@ impl Node {
 
     /// The URL to connect to from this machine, such as `ws://127.0.0.1:7447`.
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        let scheme = if self.shared.config.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The key of the node: what its receipts are signed with.
+    pub fn key(&self) -> PublicKey {
+        self.shared.key.public()
     }
 
     /// The epoch of the store: random, made with it. A place in the order of arrival means something only together
@@ -224,17 +271,6 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// The URL that an AUTH event has to name.
-fn own_url(config: &NodeConfig, address: SocketAddr) -> Result<Url> {
-    let text = config.public_url.clone().unwrap_or_else(|| format!("ws://{address}"));
-    let invalid = |why: &'static str| Error::new(ErrorKind::ConfigInvalid, why).with("public_url", &text);
-    let url = Url::parse(&text).map_err(|error| invalid("the public URL is none").source(error))?;
-    if !matches!(url.scheme(), "ws" | "wss") || url.host().is_none() {
-        return Err(invalid("the public URL is not one of a WebSocket (ws or wss)"));
-    }
-    Ok(url)
 }
 
 /// Removes what has expired, now and then.

@@ -131,6 +131,12 @@ impl Outbox {
         queue.bytes.max(queue.held) > self.limit || total > self.node.limit && queue.bytes + queue.held > last
     }
 
+    /// Ends the connection, since what it waits for will not come.
+    pub(crate) fn end(&self) {
+        self.overrun(&mut self.lock());
+        self.filled.notify_one();
+    }
+
     fn overrun(&self, queue: &mut Queue) {
         self.clear(queue);
         queue.overrun = true;

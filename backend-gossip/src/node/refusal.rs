@@ -30,6 +30,8 @@ pub(crate) enum Reason {
     CursorUnknown,
     /// There is no such thing here.
     NotFound,
+    /// There is, and this cannot be done with it.
+    WrongMethod,
     DiskFull,
     /// The node failed; later it may not.
     Failed,
@@ -50,14 +52,14 @@ impl Reason {
             Self::Deleted | Self::MailboxFull | Self::Blocked => "blocked",
             Self::AuthRequired => "auth-required",
             Self::Forbidden => "restricted",
-            Self::NotFound | Self::DiskFull | Self::Failed => "error",
+            Self::NotFound | Self::WrongMethod | Self::DiskFull | Self::Failed => "error",
         }
     }
 
     /// The code over HTTP.
     pub(crate) const fn code(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed",
+            Self::Malformed | Self::WrongMethod => "malformed",
             Self::TooLarge => "too-large",
             Self::Pow => "pow",
             Self::Expired => "expired",
@@ -81,6 +83,7 @@ impl Reason {
             Self::AuthRequired => 401,
             Self::Blocked | Self::Forbidden => 403,
             Self::NotFound => 404,
+            Self::WrongMethod => 405,
             Self::Superseded => 409,
             Self::CursorUnknown | Self::Deleted => 410,
             Self::TooLarge => 413,

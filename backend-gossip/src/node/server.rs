@@ -1,4 +1,4 @@
-//! The listener and what it serves: the WebSocket and the information document, both on `/`.
+//! The listener and what it serves: the WebSocket and the information document, both on `/`, and the rest over HTTP.
 //!
 //! The loop is our own and not `axum::serve`, which has no time-out for the head of a request and no say in how many
 //! connections there are.
@@ -17,12 +17,19 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 
-use super::{Shared, addresses::Pass, info, session};
+use super::{
+    Shared,
+    addresses::Pass,
+    http, info,
+    listen::{Listen, Stream},
+    proxies,
+    refusal::{Reason, Refusal},
+    session,
+};
 
 /// How long to wait where the system gives no connection: most likely it has no file descriptors left.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -33,18 +40,27 @@ const MAX_HEAD: usize = 16_384;
 pub(crate) type Alive = mpsc::Sender<()>;
 
 /// Takes connections until the node stops.
-pub(crate) async fn run(listener: TcpListener, node: Arc<Shared>, alive: Alive) {
-    let router = Router::new().route("/", get(root).options(preflight)).with_state(Arc::clone(&node));
+pub(crate) async fn run(mut listener: Box<dyn Listen>, tls: Option<TlsAcceptor>, node: Arc<Shared>, alive: Alive) {
+    let router =
+        Router::new().route("/", get(root).options(preflight)).merge(http::router(&node)).with_state(Arc::clone(&node));
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
+            biased;
+            () = stop.asked() => return,
             accepted = listener.accept() => match accepted {
                 // One connection too many is closed at once: it costs less than to explain.
-                Ok((stream, address)) => match node.addresses.admit(address.ip()) {
+                Ok((stream, address)) => match admit(&node, address) {
                     Some(pass) => {
                         tracing::debug!(client = %address, "a connection");
                         let connection = Connection { address, pass: Arc::new(pass), alive: alive.clone() };
-                        tokio::spawn(serve(stream, address, router.clone(), Arc::clone(&node), connection));
+                        let (router, node, tls) = (router.clone(), Arc::clone(&node), tls.clone());
+                        tokio::spawn(async move {
+                            match tls {
+                                None => serve(stream, router, node, connection).await,
+                                Some(tls) => serve_encrypted(&tls, stream, router, node, connection).await,
+                            }
+                        });
                     }
                     None => tracing::debug!(client = %address, "a connection too many"),
                 },
@@ -53,38 +69,73 @@ pub(crate) async fn run(listener: TcpListener, node: Arc<Shared>, alive: Alive) 
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             },
-            () = stop.asked() => return,
         }
     }
 }
 
+/// Lets a connection in. Those of a trusted proxy are counted for its clients, request by request.
+fn admit(node: &Shared, address: SocketAddr) -> Option<Pass> {
+    if node.config.trusted_proxies.iter().any(|net| net.contains(address.ip())) {
+        return node.addresses.admit_proxy();
+    }
+    node.addresses.admit(address.ip())
+}
+
 /// What a connection holds on to, over HTTP and then as a WebSocket.
 #[derive(Clone, Debug)]
-struct Connection {
+pub(crate) struct Connection {
     address: SocketAddr,
-    pass: Arc<Pass>,
+    pub(crate) pass: Arc<Pass>,
     alive: Alive,
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, router: Router, node: Arc<Shared>, connection: Connection) {
-    // An answer of a few bytes must not wait for the acknowledgement of the one before.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
+async fn serve_encrypted(
+    tls: &TlsAcceptor,
+    stream: Box<dyn Stream>,
+    router: Router,
+    node: Arc<Shared>,
+    connection: Connection,
+) {
+    let within = Duration::from_secs(node.config.limits.head_timeout);
+    match timeout(within, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve(Box::new(stream), router, node, connection).await,
+        Ok(Err(error)) => tracing::debug!(%error, client = %connection.address, "no TLS"),
+        Err(_) => tracing::debug!(client = %connection.address, "TLS took too long"),
     }
+}
+
+async fn serve(stream: Box<dyn Stream>, router: Router, node: Arc<Shared>, connection: Connection) {
+    let limits = &node.config.limits;
+    let address = connection.address;
+    // A client that takes nothing of its answer is not waited for.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(Duration::from_secs(limits.write_timeout)));
     let router = TowerToHyperService::new(router);
+    let asked = Arc::clone(&node);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        router.call(request)
+        let whose = whose(&asked, &connection, request.headers());
+        let is_let_in = whose.is_some();
+        request.extensions_mut().insert(whose.unwrap_or_else(|| connection.clone()));
+        let answer = router.call(request);
+        async move {
+            if is_let_in {
+                answer.await
+            } else {
+                let why = "too many connections of this address";
+                Ok(Refusal::new(Reason::RateLimited, why).into_response())
+            }
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(node.config.limits.head_timeout))
+        .header_read_timeout(Duration::from_secs(limits.head_timeout))
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .with_upgrades();
     let mut stop = node.stop.clone();
     tokio::pin!(served);
     let result = tokio::select! {
+        biased;
         result = served.as_mut() => result,
         () = stop.asked() => {
             served.as_mut().graceful_shutdown();
@@ -94,6 +145,17 @@ async fn serve(stream: TcpStream, address: SocketAddr, router: Router, node: Arc
     if let Err(error) = result {
         tracing::debug!(%error, client = %address, "a connection broke");
     }
+}
+
+/// Whose request it is: the connection's, or a client's of a trusted proxy. `None` where that client has too many.
+fn whose(node: &Shared, connection: &Connection, headers: &HeaderMap) -> Option<Connection> {
+    let from = connection.address.ip();
+    let client = proxies::client(from, headers, &node.config.trusted_proxies);
+    if client == from {
+        return Some(connection.clone());
+    }
+    let pass = Arc::new(node.addresses.admit_client(client)?);
+    Some(Connection { pass, ..connection.clone() })
 }
 
 async fn root(
@@ -118,7 +180,7 @@ async fn root(
         .any(|accept| accept.contains("application/nostr+json"));
     if asks_for_document {
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/nostr+json"));
-        return ([kind], cross_origin(), info::document(&node.config).to_string()).into_response();
+        return ([kind], cross_origin(), info::document(&node.config, &node.key.public()).to_string()).into_response();
     }
     "A Talkbox node: a Nostr relay for sealed mailboxes. Connect to it by WebSocket.\n".into_response()
 }

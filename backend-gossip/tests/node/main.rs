@@ -6,6 +6,7 @@ mod expiry;
 mod fairness;
 mod gating;
 mod hostile;
+mod http;
 mod info;
 mod kill;
 mod reconcile;

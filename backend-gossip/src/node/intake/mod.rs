@@ -111,9 +111,15 @@ impl Desk {
     }
 
     /// Verifies an event. What is known already costs no signature: its id says that it was verified once.
-    fn admit(&self, json: &str, origin: Origin, ticket: &mut Ticket) -> std::result::Result<(Admitted, Verified), Outcome> {
+    fn admit(
+        &self,
+        json: &str,
+        origin: Origin,
+        ticket: &mut Ticket,
+    ) -> std::result::Result<(Admitted, Verified), Outcome> {
         let refused = |error: talkbox_core::Error| Outcome::Refused(Refusal::from_core(&error));
         let event = Wire::parse(json).map_err(refused)?;
+        ticket.name(event.id());
         let canonical = event.to_json();
         let now = self.clock.now();
         let terms = self.policy.examine(&event, canonical.len(), now).map_err(Outcome::Refused)?;

@@ -18,6 +18,8 @@ use crate::node::{
 #[derive(Debug)]
 pub(crate) struct Ticket {
     to: To,
+    /// The id of the event, once it can be read.
+    id: Option<EventId>,
     /// Until when the event is kept, if it is.
     until: Option<Timestamp>,
     answered: bool,
@@ -42,13 +44,18 @@ impl Ticket {
     }
 
     const fn to(to: To) -> Self {
-        Self { to, until: None, answered: false, _place: None }
+        Self { to, id: None, until: None, answered: false, _place: None }
     }
 
     /// Keeps the event's place until it is answered.
     pub(super) fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
         self._place = Some(place);
         self
+    }
+
+    /// Notes which event it is.
+    pub(super) fn name(&mut self, id: EventId) {
+        self.id = Some(id);
     }
 
     /// Notes until when the event is kept, if it is.
@@ -73,7 +80,7 @@ impl Ticket {
                 open.fetch_sub(1, Ordering::AcqRel);
                 outbox.push(ok(id, &outcome));
             }
-            To::Batch { batch, place } => batch.answer(*place, Answer { outcome, until: self.until }),
+            To::Batch { batch, place } => batch.answer(*place, Answer { id: self.id, outcome, until: self.until }),
         }
     }
 }
@@ -89,6 +96,8 @@ impl Drop for Ticket {
 /// What became of one event of a batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
+    /// Its id, if it could be read.
+    pub(crate) id: Option<EventId>,
     pub(crate) outcome: Outcome,
     /// Until when it is kept, if it is.
     pub(crate) until: Option<Timestamp>,

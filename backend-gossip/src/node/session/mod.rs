@@ -29,7 +29,7 @@ use self::{
     reconcile::Reconciliations,
 };
 use super::{
-    Shared,
+    FAREWELL, Shared,
     addresses::{Pass, Spend},
     admitted::Origin,
     gate::{MAX_KEYS, Rights},
@@ -49,9 +49,6 @@ const MAX_QUERIES: usize = 4;
 const CHUNK: usize = 65_536;
 /// Messages that make no sense, after which the client is disconnected.
 const MAX_STRIKES: u32 = 16;
-/// How long the answers that are owed may take when the node stops.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// What a client is told whose frames cannot be read.
 const UNREADABLE: &str = "invalid: the message is too large, or no text in UTF-8";
 

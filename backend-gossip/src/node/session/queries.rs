@@ -11,7 +11,7 @@ use super::{Session, reconcile::Reconciliation};
 use crate::node::{
     Shared,
     filter::Filter,
-    live::Subscription,
+    live::{Form, Subscription},
     outbox::Outbox,
     refusal::{Reason, Refusal},
     shares::{Claim, Full},
@@ -53,8 +53,8 @@ impl Session {
             return self.closed(&name, &Refusal::new(Reason::Blocked, format!("more than {most} subscriptions")));
         }
         let reader = self.reader();
-        let quoted = json!(name).to_string();
-        let subscription = self.node.live.add(quoted, filters, reader.rights.clone(), Arc::clone(&self.outbox), claim);
+        let form = Form::Relay { name: json!(name).to_string() };
+        let subscription = self.node.live.add(form, filters, reader.rights.clone(), Arc::clone(&self.outbox), claim);
         self.subscriptions.insert(name.clone(), Arc::clone(&subscription));
         let (node, outbox) = (Arc::clone(&self.node), Arc::clone(&self.outbox));
         let query = async move {
@@ -186,7 +186,7 @@ async fn send_stored(
     let mut from = 0;
     while outbox.room().await && !subscription.is_closed() {
         if from == keys.len() {
-            outbox.push(subscription.end_of_stored());
+            outbox.push(subscription.end_of_stored(last));
             subscription.go_live(last);
             return Ok(());
         }
@@ -196,7 +196,7 @@ async fn send_stored(
             return Ok(());
         }
         for event in page {
-            outbox.push(subscription.message(&event));
+            outbox.push(subscription.message(&event, None));
         }
     }
     Ok(())

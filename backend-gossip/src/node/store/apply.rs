@@ -159,14 +159,7 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
 }
 
 /// Keeps an id of which there is no body any longer.
-fn remember(
-    tx: &Connection,
-    id: &[u8; 32],
-    created_at: i64,
-    until: i64,
-    mailbox: Option<i64>,
-    why: Why,
-) -> Result<()> {
+fn remember(tx: &Connection, id: &[u8; 32], created_at: i64, until: i64, mailbox: Option<i64>, why: Why) -> Result<()> {
     tx.prepare_cached("INSERT OR IGNORE INTO gone VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
         &id[..],
         created_at,

@@ -1,6 +1,7 @@
 //! The store: SQLite in WAL mode, one thread that writes, a few threads that read.
 
 mod apply;
+mod arrivals;
 mod place;
 mod query;
 mod readers;
@@ -19,16 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
-use talkbox_core::Result;
-use self::{apply::Quota, place::Place, readers::Readers, schema::open_writer, search::Search, writer::Running};
+use self::{
+    apply::Quota, place::Place, query::At, readers::Readers, schema::open_writer, search::Search, writer::Running,
+};
 pub(crate) use self::{
-    query::{Key, Reader},
+    arrivals::{ArrivalPage, Arrivals, Portion},
+    query::{Key, Reader, Stored},
     row::Packed,
     search::{Collect, Count, Newest, Set, Short},
     writer::Writer,
 };
-use super::{config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live};
+use super::{addresses::Party, config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live};
+use rusqlite::Connection;
+use talkbox_core::{EventId, MailboxId, Result, Timestamp};
 
 /// How long a search reads before others have their turn, if it can be put aside. Far more than a usual one takes, and
 /// still little to wait for.
@@ -136,7 +140,55 @@ impl Store {
             }
             Ok((page, taken))
         };
-        self.readers.read(party, Duration::from_secs(self.limits.query_timeout), page).await
+        self.read(party, page).await
+    }
+
+    /// A page of what arrived, in the order of arrival.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn arrivals(
+        &self,
+        of: Arrivals,
+        portion: Portion,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<ArrivalPage> {
+        self.read(party, move |conn| arrivals::page(conn, of, portion, now)).await
+    }
+
+    /// The last place in the order of arrival that was given.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn last(&self, party: Party) -> Result<i64> {
+        self.read(party, query::last_seq).await
+    }
+
+    /// What is stored under these ids, in their order. Each is read and its id checked: who is told that something is
+    /// held relies on it.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn by_ids(&self, ids: Vec<EventId>, party: Party, now: Timestamp) -> Result<Vec<Option<Stored>>> {
+        self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now)).collect()).await
+    }
+
+    /// The record of a mailbox.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn record(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<Option<Stored>> {
+        self.read(party, move |conn| query::record(conn, mailbox, now)).await
+    }
+
+    /// Runs a query of this party's.
+    async fn read<T: Send + 'static>(
+        &self,
+        party: Party,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.readers.read(party, Duration::from_secs(self.limits.query_timeout), query).await
     }
 
     /// Ends the writer when all that was queued is committed, and lets another node have the store.

@@ -42,42 +42,96 @@ pub(super) fn last_seq(conn: &Connection) -> Result<i64> {
     Ok(last.unwrap_or(0))
 }
 
-/// The event at this place as JSON, unless it has gone, or the rights or the time forbid it.
-pub(super) fn event(conn: &Connection, seq: i64, reader: &Reader) -> Result<Option<String>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig
-         FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox WHERE e.seq = ?1 AND e.expires > ?2",
-    )?;
-    let mut rows = statement.query([seq, signed(reader.now.secs())])?;
+/// Where a row is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At<'a> {
+    Seq(i64),
+    Id(&'a EventId),
+}
+
+/// A stored event whose id has been checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) kind: u16,
+    pub(crate) author: PublicKey,
+    pub(crate) mailbox: Option<MailboxId>,
+    pub(crate) expires: Timestamp,
+    pub(crate) json: String,
+}
+
+impl Stored {
+    /// Whether it may go to somebody with these rights.
+    pub(crate) fn is_open_to(&self, rights: &Rights) -> bool {
+        self.kind != kind::GIFT_WRAP || rights.is_involved(self.author, self.mailbox)
+    }
+}
+
+macro_rules! row_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT e.seq, e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires ",
+            "FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox WHERE ",
+            $condition
+        )
+    };
+}
+
+/// The event at this place, unless it has gone or expired.
+pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Option<Stored>> {
+    let now = signed(now.secs());
+    let mut statement;
+    let mut rows = match at {
+        At::Seq(seq) => {
+            statement = conn.prepare_cached(row_where!("e.seq = ?1 AND e.expires > ?2"))?;
+            statement.query((seq, now))?
+        }
+        At::Id(id) => {
+            statement = conn.prepare_cached(row_where!("e.id = ?1 AND e.expires > ?2"))?;
+            statement.query((&id.as_bytes()[..], now))?
+        }
+    };
     let Some(row) = rows.next()? else { return Ok(None) };
     let blob = |column: usize| -> Result<&[u8]> { Ok(row.get_ref(column)?.as_blob()?) };
-    let mailbox = row.get_ref(4)?.as_blob_or_null()?;
-    let row = Row {
-        id: blob(0)?,
-        author: blob(1)?,
-        created_at: row.get::<_, i64>(2)?.unsigned_abs(),
-        kind: row.get(3)?,
+    let (author, mailbox) = (blob(2)?, row.get_ref(5)?.as_blob_or_null()?);
+    let json = Row {
+        id: blob(1)?,
+        author,
+        created_at: row.get::<_, i64>(3)?.unsigned_abs(),
+        kind: row.get(4)?,
         mailbox,
-        tags: blob(5)?,
-        content: blob(6)?,
-        form: row.get(7)?,
-        sig: blob(8)?,
-    };
-    let involved = || {
-        let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
-        key(row.author).is_some_and(|author| {
-            let mailbox = mailbox.and_then(key).map(MailboxId::from_bytes);
-            reader.rights.is_involved(PublicKey::from_bytes(author), mailbox)
-        })
-    };
-    if row.kind == kind::GIFT_WRAP && !involved() {
+        tags: blob(6)?,
+        content: blob(7)?,
+        form: row.get(8)?,
+        sig: blob(9)?,
+    }
+    .to_json();
+    let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
+    let (Some(json), Some(author)) = (json, key(author)) else {
+        tracing::error!(seq = row.get::<_, i64>(0)?, "a damaged row is not served");
         return Ok(None);
-    }
-    let json = row.to_json();
-    if json.is_none() {
-        tracing::error!(seq, "a damaged row is not served");
-    }
-    Ok(json)
+    };
+    Ok(Some(Stored {
+        kind: row.get(4)?,
+        author: PublicKey::from_bytes(author),
+        mailbox: mailbox.and_then(key).map(MailboxId::from_bytes),
+        expires: Timestamp(row.get::<_, i64>(10)?.unsigned_abs()),
+        json,
+    }))
+}
+
+/// The record of a mailbox.
+pub(super) fn record(conn: &Connection, mailbox: MailboxId, now: Timestamp) -> Result<Option<Stored>> {
+    let seq: Option<i64> = conn
+        .prepare_cached("SELECT seq FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
+        .query_row((&mailbox.as_bytes()[..], kind::RECORD), |row| row.get(0))
+        .optional()?;
+    seq.map_or(Ok(None), |seq| stored(conn, At::Seq(seq), now))
+}
+
+/// The event at this place as JSON, unless it has gone, or the rights or the time forbid it.
+pub(super) fn event(conn: &Connection, seq: i64, reader: &Reader) -> Result<Option<String>> {
+    let found = stored(conn, At::Seq(seq), reader.now)?;
+    Ok(found.filter(|event| event.is_open_to(&reader.rights)).map(|event| event.json))
 }
 
 /// One statement, run once for each value of the condition that finds the fewest rows.
@@ -222,7 +276,7 @@ fn driver(filter: &Filter, mailboxes: Option<&[i64]>) -> (String, Vec<Vec<Value>
 }
 
 /// The numbers of those mailboxes that the store knows.
-fn numbers<'a>(conn: &Connection, keys: impl Iterator<Item = &'a MailboxId>) -> Result<Vec<i64>> {
+pub(super) fn numbers<'a>(conn: &Connection, keys: impl Iterator<Item = &'a MailboxId>) -> Result<Vec<i64>> {
     let mut statement = conn.prepare_cached("SELECT id FROM mailbox WHERE key = ?1")?;
     let mut numbers = Vec::new();
     for key in keys {

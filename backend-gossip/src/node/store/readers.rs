@@ -57,12 +57,8 @@ impl Readers {
             Work::Inline => (Some(Mutex::new(open_reader(path)?)), 0),
             Work::Threads => (None, READERS),
         };
-        let readers = Self {
-            turns: Arc::new(Turns::new(AT_ONCE)),
-            closing: Arc::default(),
-            threads: Mutex::default(),
-            inline,
-        };
+        let readers =
+            Self { turns: Arc::new(Turns::new(AT_ONCE)), closing: Arc::default(), threads: Mutex::default(), inline };
         for number in 0..threads {
             let thread = Thread {
                 conn: open_reader(path)?,

@@ -261,7 +261,7 @@ fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
     let taken = answers.iter().filter(|answer| answer.contains(",true,")).count();
     assert_eq!(answers.len(), 40);
     assert!(taken > 0 && taken < 40, "{taken} taken");
-    assert!(answers.iter().all(|answer| answer.contains(",true,") || answer.contains("error: the store failed")));
+    assert!(answers.iter().all(|answer| answer.contains(",true,") || answer.contains("error: the disk is full")));
     let stored: i64 = open(&directory).query_row("SELECT count(*) FROM event", [], |row| row.get(0)).expect("counts");
     assert_eq!(usize::try_from(stored), Ok(taken));
 }
@@ -272,7 +272,7 @@ fn a_store_that_cannot_be_written_refuses() {
     let conn = open(&directory);
     conn.execute_batch("PRAGMA query_only = ON").expect("sets");
     let answers = answers(conn, vec![wrap(10), wrap(10)]);
-    assert!(answers.iter().all(|answer| answer.contains("false,\"error: the store failed")), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.contains("false,\"error: the store cannot be written")), "{answers:?}");
     assert_eq!(answers.len(), 2);
 }
 

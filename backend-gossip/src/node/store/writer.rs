@@ -7,9 +7,13 @@
 //! pass it on while the disk works, but then a subscriber could be given what is refused a moment later (deleted,
 //! over a quota, lost with the power), and a cursor could name a place in the order that nothing ever takes.
 
-use std::{ops::ControlFlow, sync::Arc, thread};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use talkbox_core::{Error, ErrorKind, Result, Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -43,6 +47,7 @@ enum Op {
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
+    fault: Arc<Mutex<Option<Fault>>>,
 }
 
 /// What the writer is, as long as it runs.
@@ -75,7 +80,8 @@ impl Writer {
         work: Work,
     ) -> Result<(Self, Running)> {
         let (queue, ops) = mpsc::unbounded_channel();
-        let desk = Desk { conn, quota, recent, live, batch: Vec::new() };
+        let fault = Arc::default();
+        let desk = Desk { conn, quota, recent, live, fault: Arc::clone(&fault), batch: Vec::new() };
         let running = match work {
             Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
             Work::Threads => thread::Builder::new()
@@ -84,7 +90,7 @@ impl Writer {
                 .map(Running::Thread)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
         };
-        Ok((Self { queue }, running))
+        Ok((Self { queue, fault }, running))
     }
 
     /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
@@ -99,6 +105,11 @@ impl Writer {
         self.queue.send(Op::Expire(now, answer)).is_ok() && done.await.unwrap_or(false)
     }
 
+    /// Why nothing can be stored, if that was so the last time.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).map(Fault::words)
+    }
+
     /// Ends the writer once everything that is queued is done.
     pub(crate) fn stop(&self) {
         let _stopped = self.queue.send(Op::Stop);
@@ -111,6 +122,7 @@ struct Desk {
     quota: Quota,
     recent: Arc<RecentIds>,
     live: Arc<Live>,
+    fault: Arc<Mutex<Option<Fault>>>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
 }
 
@@ -166,6 +178,7 @@ impl Desk {
         }
         match self.commit(batch.iter().map(|(event, _)| &**event)) {
             Ok(applied) => {
+                self.note(None);
                 let settled = batch.into_iter().zip(applied);
                 let fresh: Vec<Fresh> =
                     settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
@@ -174,8 +187,10 @@ impl Desk {
             }
             Err(error) if batch.len() == 1 => {
                 tracing::error!(%error, "an event could not be stored");
+                let fault = Fault::of(&error);
+                self.note(Some(fault));
                 for (_, ticket) in batch {
-                    ticket.refuse(Refusal::new(Reason::Failed, "the store failed; try again later"));
+                    ticket.refuse(fault.refusal());
                 }
             }
             Err(error) => {
@@ -185,6 +200,10 @@ impl Desk {
                 }
             }
         }
+    }
+
+    fn note(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     fn commit<'a>(&mut self, events: impl Iterator<Item = &'a Admitted>) -> rusqlite::Result<Vec<Applied>> {
@@ -213,13 +232,48 @@ impl Desk {
         });
         match removed {
             Ok(removed) => {
+                self.note(None);
                 removed.iter().for_each(|id| self.recent.forget(id));
                 removed.len() >= EXPIRED_AT_ONCE as usize
             }
             Err(error) => {
                 tracing::warn!(%error, "what has expired could not be removed");
+                self.note(Some(Fault::of(&error)));
                 false
             }
         }
+    }
+}
+
+/// Why nothing can be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Full,
+    ReadOnly,
+    Damaged,
+    Broken,
+}
+
+impl Fault {
+    fn of(error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
+            _ => Self::Broken,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Full => "the disk is full",
+            Self::ReadOnly => "the store cannot be written",
+            Self::Damaged => "the store is damaged",
+            Self::Broken => "the store failed; try again later",
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        Refusal::new(if self == Self::Full { Reason::DiskFull } else { Reason::Failed }, self.words())
     }
 }

@@ -1,0 +1,122 @@
+//! The node over HTTP, under `/v1`: what a WebSocket cannot do well. Batches with one receipt, listing by arrival, server-
+//! sent events, custody.
+//!
+//! Every route is bounded: a body has a size and a time, and takes of what the node keeps for all bodies; what is read
+//! takes its turn with all other queries.
+
+mod body;
+mod caller;
+mod custody;
+mod envelopes;
+mod operations;
+mod problem;
+mod publishing;
+mod query;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use talkbox_core::{Error, ErrorKind};
+
+use super::{
+    Shared,
+    addresses::Spend,
+    refusal::{Reason, Refusal},
+    server::Connection,
+};
+
+/// All routes.
+pub(crate) fn router(node: &Arc<Shared>) -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/envelopes", post(envelopes::publish))
+        .route("/v1/envelopes/get", post(envelopes::get))
+        .route("/v1/mailboxes/{mailbox}/envelopes", get(envelopes::list))
+        .route("/v1/mailboxes/{mailbox}/watch", get(watch::watch))
+        .route("/v1/have", post(custody::have))
+        .route("/v1/deletions", post(publishing::delete))
+        .route("/v1/records", put(publishing::publish_record))
+        .route("/v1/records/{code}", get(publishing::resolve))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(node), spend))
+        .route("/livez", get(operations::livez))
+        .route("/readyz", get(operations::readyz))
+        .layer(middleware::map_response(open_to_pages))
+        .fallback(unknown)
+}
+
+/// Counts a request against its address. A page of another origin that asks whether it may ask is answered here.
+async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let may = request.extensions().get::<Connection>().is_none_or(|connection| connection.pass.spend(Spend::Request));
+    if !may {
+        return slow_down().into_response();
+    }
+    let mut stop = node.stop.clone();
+    tokio::select! {
+        response = next.run(request) => response,
+        // What was asked may take its time; a node that stops does not wait for it.
+        () = async { stop.asked().await; tokio::time::sleep(super::FAREWELL).await } => {
+            Refusal::new(Reason::Failed, "the node is stopping").into_response()
+        }
+    }
+}
+
+/// Pages of any origin may ask: what is private is protected by signatures, not by cookies.
+async fn open_to_pages(mut response: Response) -> Response {
+    const OPEN: [(HeaderName, HeaderValue); 4] = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type, last-event-id")),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, OPTIONS")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    // What axum refuses by itself is told in the same form.
+    let status = response.status();
+    if (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(header::CONTENT_TYPE)
+        || response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| status.is_client_error() && kind == PLAIN)
+    {
+        let reason = match status {
+            StatusCode::METHOD_NOT_ALLOWED => Reason::WrongMethod,
+            StatusCode::NOT_FOUND => Reason::NotFound,
+            status if status.is_server_error() => Reason::Failed,
+            _ => Reason::Malformed,
+        };
+        let (mut told, allowed) =
+            (Refusal::new(reason, "there is no such request here").into_response(), header::ALLOW);
+        told.headers_mut().extend(response.headers_mut().remove(&allowed).map(|value| (Some(allowed), value)));
+        response = told;
+    }
+    for (name, value) in OPEN {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+async fn unknown() -> Response {
+    Refusal::new(Reason::NotFound, "there is nothing under this path").into_response()
+}
+
+fn slow_down() -> Refusal {
+    Refusal::new(Reason::RateLimited, "too much at once from this address; slow down")
+}
+
+/// What a client is told where the store fails it.
+fn failed(error: &Error) -> Refusal {
+    if error.kind() == ErrorKind::Timeout {
+        // Any client can make that happen: it is no problem of the operator's.
+        tracing::debug!(%error, "a query was ended");
+        return Refusal::new(Reason::Failed, "the query took too long");
+    }
+    tracing::warn!(%error, "a query failed");
+    Refusal::new(Reason::Failed, "the store failed")
+}

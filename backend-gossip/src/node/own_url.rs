@@ -1,0 +1,117 @@
+//! The URL under which clients reach the node, and whether something that they signed names it.
+
+use std::{fmt, net::SocketAddr};
+
+use talkbox_core::{Error, ErrorKind, Result};
+use url::{Host, Url};
+
+use super::config::NodeConfig;
+
+/// The URL of the WebSocket; that of HTTP is the same but for the scheme.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnUrl(Url);
+
+impl OwnUrl {
+    /// The configured URL, or the address that the node listens on.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for what is no URL of a WebSocket.
+    pub(crate) fn new(config: &NodeConfig, address: SocketAddr) -> Result<Self> {
+        let scheme = if config.tls.is_some() { "wss" } else { "ws" };
+        let text = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
+        let invalid = |why: &'static str| Error::new(ErrorKind::ConfigInvalid, why).with("public_url", &text);
+        let url = Url::parse(&text).map_err(|error| invalid("the public URL is none").source(error))?;
+        if !matches!(url.scheme(), "ws" | "wss") || url.host().is_none() {
+            return Err(invalid("the public URL is not one of a WebSocket (ws or wss)"));
+        }
+        Ok(Self(url))
+    }
+
+    /// Whether a URL names this node as a relay: by host, port and path.
+    pub(crate) fn is_relay(&self, url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| self.is_at(&url) && path(&url) == path(&self.0))
+    }
+
+    /// Whether a URL names a request to this node, whose path and query are these.
+    pub(crate) fn is_request(&self, url: &str, asked: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| {
+            let (asked_path, query) = match asked.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (asked, None),
+            };
+            self.is_at(&url) && url.path() == format!("{}{asked_path}", path(&self.0)) && url.query() == query
+        })
+    }
+
+    fn is_at(&self, url: &Url) -> bool {
+        host(url) == host(&self.0) && port(url) == port(&self.0)
+    }
+}
+
+impl fmt::Display for OwnUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn path(url: &Url) -> &str {
+    url.path().trim_end_matches('/')
+}
+
+fn port(url: &Url) -> Option<u16> {
+    url.port().or(match url.scheme() {
+        "ws" | "http" => Some(80),
+        "wss" | "https" => Some(443),
+        _ => None,
+    })
+}
+
+/// The host. All names of this machine are one: `localhost` and `127.0.0.1` reach the same listener.
+fn host(url: &Url) -> Option<String> {
+    Some(match url.host()? {
+        Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => "localhost".to_owned(),
+        Host::Ipv4(address) if address.is_loopback() => "localhost".to_owned(),
+        Host::Ipv6(address) if address.is_loopback() => "localhost".to_owned(),
+        // `Url` takes the host of web schemes through IDNA, in lower case.
+        Host::Domain(name) => name.trim_end_matches('.').to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(url: &str) -> OwnUrl {
+        OwnUrl(Url::parse(url).expect("a URL"))
+    }
+
+    #[test]
+    fn a_relay_is_named_by_host_port_and_path() {
+        let node = own("wss://node.example/relay");
+        assert!(node.is_relay("wss://NODE.example:443/relay/"));
+        for other in
+            ["wss://other.example/relay", "wss://node.example/", "wss://node.example:444/relay", "node.example", ""]
+        {
+            assert!(!node.is_relay(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine_are_one() {
+        assert!(own("ws://127.0.0.1:7/").is_relay("ws://localhost:7"));
+        assert!(own("ws://127.0.0.1:7/").is_relay("ws://[::1]:7"));
+        assert!(!own("ws://127.0.0.1:7/").is_relay("ws://localhost:8"));
+    }
+
+    #[test]
+    fn a_request_is_named_with_its_query() {
+        let node = own("wss://node.example/");
+        assert!(node.is_request("https://node.example/v1/log?after=1", "/v1/log?after=1"));
+        assert!(!node.is_request("https://node.example/v1/log?after=2", "/v1/log?after=1"));
+        assert!(!node.is_request("https://node.example/v1/log", "/v1/log?after=1"));
+        assert!(!node.is_request("http://node.example/v1/log", "/v1/log"), "another port");
+        assert!(own("ws://127.0.0.1:7/box/").is_request("http://127.0.0.1:7/box/v1/log", "/v1/log"));
+    }
+}
