@@ -34,6 +34,7 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
     drop(items);
     report.add(idle(&set, &storage))?;
     report.add([last_hour(&set, now)])?;
+    report.add(hostile(&set, now))?;
     report.add(differing(&set, &storage, now))?;
     report.add(changing(&set, storage, now))
 }
@@ -87,6 +88,33 @@ fn last_hour(set: &IdSet, now: u64) -> Row {
     let mut row = figure("a round over the last hour of 1,000,000, both sides", ours.as_secs_f64() * 1e6, "µs", 100.0);
     (row.ours, row.by) = (duration(ours), Clock::Cpu.name());
     row
+}
+
+/// The most work that 128 KiB can ask a node for: ranges that are skipped, ranges that differ, all in the month of the set.
+fn hostile(set: &IdSet, now: u64) -> Vec<Row> {
+    let frame = FrameLimit::at_most(60_000).expect("more than the least");
+    let message = |range: &[u8]| {
+        // Its ranges begin where those of the set do: the first message of a set of one time tells how that is written.
+        let first: IdSet = (0..32).map(|n| item(now - MONTH, n)).collect();
+        let start = Initiator::new(FrameLimit::NONE).start(&first);
+        let digits = start[1..].iter().position(|byte| *byte < 0x80).expect("a number ends");
+        let mut message = [&start[..digits + 2], &[0, 0]].concat();
+        while message.len() + range.len() <= 131_072 {
+            message.extend_from_slice(range);
+        }
+        message
+    };
+    // Each 399 s (0x83 0x10 is one more) after the one before: 6,500 of them make a month.
+    let differing = [&[0x83, 0x10, 0, 1][..], &[7; 16]].concat();
+    [("skipped", message(&[60, 0, 0])), ("that differ", message(&differing))]
+        .map(|(kind, message)| {
+            let spent = many(20, |_| respond(set, &message, frame).expect("answers")).by(Clock::Cpu);
+            let claim = format!("128 KiB of ranges {kind}, answered from 1,000,000");
+            let mut row = figure(&claim, spent.as_secs_f64() * 1e3, "ms", 0.0).unclaimed();
+            (row.ours, row.by) = (duration(spent), Clock::Cpu.name());
+            row
+        })
+        .into()
 }
 
 /// 1,000 recent items more, half of them on each side.

@@ -15,10 +15,13 @@
 //!
 //! # Hostile messages
 //! Any bytes give an error or an answer. A message is read to its end and refused where a bound lies before the one
-//! before it, a number is longer than it has to be, or a range does not end with the message; and where it has more than
-//! [`MAX_RANGES`] ranges. A range costs two searches and two sums of the set, each logarithmic but for a scan of one
-//! block; the ids that a message may carry are bounded by its own bytes, which the caller bounds when it reads them; an
-//! answer is bounded by its [`FrameLimit`].
+//! before it, a number is longer than it has to be, the message ends within a range, or it has more than [`MAX_RANGES`]
+//! of them.
+//!
+//! A range costs a search and two sums of the set, and one that differs 32 more while the answer has room; each is
+//! logarithmic but for a scan of one level of blocks. Whoever answers does not look at the ids that are listed. An
+//! initiator does: lists cost it at most one pass over its set a message. The ids that a message may carry are bounded
+//! by its own bytes, which the caller bounds when it reads them, and an answer by its [`FrameLimit`].
 //!
 //! ```
 //! use talkbox_core::{EventId, Timestamp, anti_entropy::{FrameLimit, IdSet, Initiator, Item, respond}};
