@@ -161,29 +161,32 @@ impl<'a, S: ReconciledSet + ?Sized> Turn<'a, S> {
 
     /// Reads a message to its end; an initiator gives where to put what it finds.
     fn read(mut self, mut reader: Reader<'_>, mut found: Option<&mut Found>) -> Result<Writer> {
-        let mut lower = 0;
+        // Searched for only where a range is looked at: most of what fits into a message can be skips.
+        let mut start = Some(0);
         let mut room = Room::Continue(());
         while let Some(told) = reader.range()? {
             // What is read beyond the end of a full message counts for nothing, but has to be well-formed too.
             if room.is_break() {
                 continue;
             }
+            if let Payload::Skip = told.payload {
+                (self.skipped, self.start, start) = (true, told.end, None);
+                continue;
+            }
+            let lower = start.unwrap_or_else(|| self.set.lower_bound(&self.start));
             let upper = self.set.lower_bound(&told.end).max(lower);
             room = match (told.payload, &mut found) {
-                (Payload::Skip, _) => {
+                (Payload::Fingerprint(theirs), _) if theirs != self.set.fingerprint(lower..upper) => {
+                    self.tell_parts(lower, upper, &told.end)
+                }
+                (Payload::Skip | Payload::Fingerprint(_), _) => {
                     self.skipped = true;
                     Room::Continue(())
                 }
-                (Payload::Fingerprint(theirs), _) if theirs == self.set.fingerprint(lower..upper) => {
-                    self.skipped = true;
-                    Room::Continue(())
-                }
-                (Payload::Fingerprint(_), _) => self.tell_parts(lower, upper, &told.end),
                 (Payload::Ids(_), None) => self.tell_ids(lower, upper, &told.end),
                 (Payload::Ids(theirs), Some(found)) => self.compare(lower, upper, theirs, found),
             };
-            lower = upper;
-            self.start = told.end;
+            (self.start, start) = (told.end, Some(upper));
         }
         Ok(self.out)
     }

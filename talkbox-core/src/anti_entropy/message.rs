@@ -14,7 +14,7 @@ pub(super) const VERSION: u8 = 0x61;
 const VERSIONS: std::ops::RangeInclusive<u8> = 0x60..=0x6f;
 
 /// Most ranges of a message. The shortest takes 3 bytes, so that whatever fits into the 128 KiB that a node takes has
-/// fewer; where the caller takes longer messages, the work is still bounded, at some 50 ms over a million items.
+/// fewer; where the caller takes longer messages, the work is still bounded, below 0.1 s over a million items.
 pub const MAX_RANGES: usize = 65_536;
 
 const SKIP: u64 = 0;

@@ -261,14 +261,18 @@ impl Extend<Item> for IdSet {
 }
 
 impl FromIterator<Item> for IdSet {
-    /// From items in any order, which are held twice for a moment. Where they are sorted, [`extend`](Extend::extend) does
-    /// without that.
+    /// From items in any order, each of which takes some 100 bytes for a moment. Where they are sorted,
+    /// [`extend`](Extend::extend) does without that.
     fn from_iter<I: IntoIterator<Item = Item>>(items: I) -> Self {
-        let mut items: Vec<Item> = items.into_iter().collect();
-        items.sort_unstable();
+        let items: Vec<Item> = items.into_iter().collect();
+        // Times with the index of their item are sorted in half the time of the items themselves.
+        let mut order: Vec<_> = items.iter().enumerate().map(|(at, item)| (item.timestamp().secs(), at)).collect();
+        order.sort_unstable_by(|(time, at), (other, there)| {
+            time.cmp(other).then_with(|| items[*at].id().cmp(&items[*there].id()))
+        });
         let mut set = Self::new();
         // A second item that is the same is found where it belongs, and not added.
-        set.extend(items);
+        set.extend(order.into_iter().map(|(_, at)| items[at]));
         set
     }
 }
