@@ -10,6 +10,7 @@
 //! `docs/formats.md`.
 
 pub mod address;
+pub mod anti_entropy;
 pub mod auth;
 pub mod backend;
 pub mod capability;

@@ -9,6 +9,7 @@ mod opening;
 mod peers;
 mod putting;
 mod reading;
+mod reconciling;
 mod stored;
 mod supply;
 
@@ -21,12 +22,13 @@ use self::{peers::Role, supply::Supply};
 /// A group of claims, by the name that it is asked for by.
 type Claims = (&'static str, fn(&Supply, &Report) -> io::Result<()>);
 
-const ALL: [Claims; 5] = [
+const ALL: [Claims; 6] = [
     ("opening", opening::claims),
     ("cores", cores::claims),
     ("stored", stored::claims),
     ("putting", putting::claims),
     ("reading", reading::claims),
+    ("reconciling", reconciling::claims),
 ];
 
 fn main() -> ExitCode {

@@ -3,8 +3,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use negentropy::{Id, Negentropy, NegentropyStorageVector};
-use talkbox_core::EventId;
+use talkbox_core::{
+    EventId, Timestamp,
+    anti_entropy::{FrameLimit, Item, SortedItems, respond},
+};
 use tokio::time::Instant;
 
 use crate::node::{
@@ -13,7 +15,7 @@ use crate::node::{
 };
 
 /// Most bytes of a message: in hexadecimal it is twice that, and still fits into what clients take.
-const FRAME: u64 = 60_000;
+const FRAME: FrameLimit = FrameLimit::at_most(60_000).expect("more than the least");
 /// Messages of one reconciliation. A million ids that differ in ten thousand places take 4.
 const MAX_ROUNDS: u32 = 64;
 /// A session that is silent for so long is given up.
@@ -21,7 +23,7 @@ const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// One session: what this side has.
 pub(crate) struct Reconciliation {
-    engine: Negentropy<'static, NegentropyStorageVector>,
+    set: SortedItems,
     rounds: u32,
     last: Instant,
     /// On the room for the ids.
@@ -34,14 +36,9 @@ impl Reconciliation {
     /// # Errors
     /// Where the ids make no set.
     pub(crate) fn new(items: Vec<(u64, EventId)>, claim: Claim) -> Result<Self, Refusal> {
-        let mut storage = NegentropyStorageVector::with_capacity(items.len());
-        let engine = items
-            .into_iter()
-            .try_for_each(|(time, id)| storage.insert(time, Id::from_byte_array(*id.as_bytes())))
-            .and_then(|()| storage.seal())
-            .and_then(|()| Negentropy::owned(storage, FRAME));
-        match engine {
-            Ok(engine) => Ok(Self { engine, rounds: 0, last: Instant::now(), _claim: claim }),
+        let item = |(time, id)| Item::new(Timestamp(time), id);
+        match items.into_iter().map(item).collect() {
+            Ok(set) => Ok(Self { set, rounds: 0, last: Instant::now(), _claim: claim }),
             Err(error) => {
                 tracing::error!(%error, "a set could not be built");
                 Err(Refusal::new(Reason::Failed, "the set could not be built"))
@@ -49,7 +46,7 @@ impl Reconciliation {
         }
     }
 
-    /// Answers a message. Blocks for a few milliseconds where the set is large.
+    /// Answers a message. Blocks for some microseconds, for the longest that a client may send for a few milliseconds.
     ///
     /// # Errors
     /// Where the message makes no sense, or it is one too many.
@@ -59,7 +56,8 @@ impl Reconciliation {
         if self.rounds > MAX_ROUNDS {
             return Err(Refusal::new(Reason::Blocked, "too many rounds"));
         }
-        self.engine.reconcile(message).map_err(|error| Refusal::malformed(format!("not a negentropy message: {error}")))
+        respond(&self.set, message, FRAME)
+            .map_err(|error| Refusal::malformed(format!("not a negentropy message: {}", error.message())))
     }
 }
 
