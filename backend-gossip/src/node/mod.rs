@@ -64,7 +64,7 @@ pub use self::{
     tls::TlsFiles,
 };
 
-/// How often what has expired is removed. It is not served in the meantime either.
+/// How often is looked for what has expired.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// How long stopping may take: the answers that are owed, the last commit, the end of the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -273,13 +273,19 @@ impl fmt::Debug for Node {
     }
 }
 
+/// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes whose clocks are
+/// some seconds apart are equal all but some seconds of it. What has expired is not served meanwhile.
+const fn hour(time: Timestamp) -> Timestamp {
+    Timestamp(time.secs() - time.secs() % 3_600)
+}
+
 /// Removes what has expired, now and then.
 async fn collect(node: Arc<Shared>) {
     let mut rounds = tokio::time::interval(COLLECT_EVERY);
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
-            _ = rounds.tick() => while node.store.writer().expire(node.now()).await {},
+            _ = rounds.tick() => while node.store.writer().expire(hour(node.now())).await {},
             () = stop.asked() => return,
         }
     }

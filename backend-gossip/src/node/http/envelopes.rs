@@ -15,7 +15,7 @@ use super::{
     body,
     caller::{self, Asked},
     custody, failed,
-    query::Query,
+    query::{self, Query},
     slow_down,
 };
 use crate::node::{
@@ -104,11 +104,26 @@ pub(super) async fn list(
     request: Request,
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
-    let mailbox = mailbox_of(&mailbox)?;
+    let mailbox = query::mailbox(&mailbox)?;
     let parts = body::split(request).0;
     let caller = caller_of(&node, &parts, &[]).await?;
     caller::may_read(&node, caller, mailbox, party).await?;
     page(&node, Arrivals::Of(mailbox), &Query::parse(parts.uri.query())?, party).await
+}
+
+/// `GET /v1/log?after=&limit=`: everything in the order of arrival, for peers.
+pub(super) async fn log(
+    State(node): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let parts = body::split(request).0;
+    match caller_of(&node, &parts, &[]).await? {
+        Some(key) if node.is_peer(&key) => {}
+        Some(_) => return Err(Refusal::new(Reason::Forbidden, "the log is for peers")),
+        None => return Err(Refusal::new(Reason::AuthRequired, "the log is for peers")),
+    }
+    page(&node, Arrivals::All, &Query::parse(parts.uri.query())?, connection.pass.party()).await
 }
 
 /// A page as `{"items": […], "next": cursor, "more": bool}`.
@@ -195,11 +210,4 @@ async fn may_keep(
 pub(super) async fn caller_of(node: &Shared, parts: &Parts, body: &[u8]) -> Result<Option<PublicKey>, Refusal> {
     let asked = Asked { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
     caller::identify(node, asked).await
-}
-
-/// The mailbox of a path.
-pub(super) fn mailbox_of(path: &str) -> Result<MailboxId, Refusal> {
-    talkbox_core::hex::decode_lower(path)
-        .map(MailboxId::from_bytes)
-        .ok_or_else(|| Refusal::malformed("a mailbox is named by 64 lower-case hexadecimal digits"))
 }

@@ -12,6 +12,7 @@ mod operations;
 mod problem;
 mod publishing;
 mod query;
+mod reconcile;
 mod watch;
 
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) fn router(node: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/mailboxes/{mailbox}/envelopes", get(envelopes::list))
         .route("/v1/mailboxes/{mailbox}/watch", get(watch::watch))
         .route("/v1/have", post(custody::have))
+        .route("/v1/reconcile", post(reconcile::reconcile))
+        .route("/v1/log", get(envelopes::log))
         .route("/v1/deletions", post(publishing::delete))
         .route("/v1/records", put(publishing::publish_record))
         .route("/v1/records/{code}", get(publishing::resolve))

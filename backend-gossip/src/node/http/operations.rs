@@ -9,6 +9,8 @@ use axum::{
 };
 use serde_json::json;
 
+use talkbox_core::anti_entropy::ReconciledSet as _;
+
 use crate::node::{Shared, addresses::Party};
 
 /// `GET /livez`: the process answers.
@@ -24,6 +26,7 @@ pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
     let state = json!({
         "ready": fault.is_none(),
         "fault": fault,
+        "events": node.store.held().len(),
         "epoch": format!("{:016x}", node.store.epoch()),
     });
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,5 +1,6 @@
 //! What stands behind the question mark of a URL.
 
+use talkbox_core::{MailboxId, hex};
 use url::form_urlencoded;
 
 use crate::node::{cursor::ArrivalCursor, refusal::Refusal};
@@ -10,6 +11,7 @@ pub(super) struct Query {
     /// Only what came after this.
     pub(super) after: Option<ArrivalCursor>,
     pub(super) limit: Option<usize>,
+    pub(super) mailbox: Option<MailboxId>,
 }
 
 impl Query {
@@ -23,15 +25,26 @@ impl Query {
                 "limit" if query.limit.is_none() => {
                     query.limit = Some(value.parse().map_err(|_| Refusal::malformed("the limit is no number"))?);
                 }
+                "mailbox" if query.mailbox.is_none() => query.mailbox = Some(mailbox(&value)?),
                 _ => {
                     return Err(Refusal::malformed(
-                        "an unknown or repeated part of the query; known are after and limit",
+                        "an unknown or repeated part of the query; known are after, limit and mailbox",
                     ));
                 }
             }
         }
         Ok(query)
     }
+}
+
+/// The mailbox that a URL names.
+///
+/// # Errors
+/// `Malformed`.
+pub(super) fn mailbox(text: &str) -> Result<MailboxId, Refusal> {
+    hex::decode_lower(text)
+        .map(MailboxId::from_bytes)
+        .ok_or_else(|| Refusal::malformed("a mailbox is named by 64 lower-case hexadecimal digits"))
 }
 
 #[cfg(test)]
@@ -43,7 +56,7 @@ mod tests {
         assert_eq!(Query::parse(None), Ok(Query::default()));
         let cursor = ArrivalCursor { epoch: 1, place: 7 };
         let read = Query::parse(Some("limit=5&after=0000000000000001.7"));
-        assert_eq!(read, Ok(Query { after: Some(cursor), limit: Some(5) }));
+        assert_eq!(read, Ok(Query { after: Some(cursor), limit: Some(5), mailbox: None }));
         for wrong in ["limit=x", "limit=-1", "limit=1&limit=2", "after=", "since=3"] {
             assert!(Query::parse(Some(wrong)).is_err(), "{wrong}");
         }

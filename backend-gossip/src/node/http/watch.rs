@@ -22,9 +22,9 @@ use tokio::{
 
 use super::{
     body, caller,
-    envelopes::{caller_of, mailbox_of},
+    envelopes::caller_of,
     failed,
-    query::Query,
+    query::{self, Query},
 };
 use crate::node::{
     Shared, Stop,
@@ -52,7 +52,7 @@ pub(super) async fn watch(
     request: Request,
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
-    let mailbox = mailbox_of(&mailbox)?;
+    let mailbox = query::mailbox(&mailbox)?;
     let parts = body::split(request).0;
     let caller = caller_of(&node, &parts, &[]).await?;
     let rights = caller::may_read(&node, caller, mailbox, party).await?;

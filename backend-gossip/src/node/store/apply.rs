@@ -1,10 +1,10 @@
 //! What one event does to the store, inside the writer's transaction.
 
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
-use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp};
+use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp, anti_entropy::Item};
 
 use crate::node::{
-    admitted::{Admitted, Effect},
+    admitted::{Admitted, Effect, Origin},
     config::Limits,
     refusal::{Outcome, Reason, Refusal},
 };
@@ -16,8 +16,8 @@ const ROW_BYTES: i64 = 300;
 #[derive(Clone, Copy)]
 enum Why {
     Deleted = 0,
-    /// A newer event has taken its place.
-    Superseded = 1,
+    /// The policy does not take it. Between nodes it counts as held.
+    Refused = 1,
 }
 
 /// What became of an event, and what follows from it.
@@ -27,12 +27,14 @@ pub(crate) struct Applied {
     /// The place in the order of arrival, where it was stored.
     pub(crate) seq: Option<i64>,
     /// The events that went because of it.
-    pub(crate) removed: Vec<EventId>,
+    pub(crate) removed: Vec<Item>,
+    /// It counts as held from now on, with a body or without.
+    pub(crate) counts: bool,
 }
 
 impl Applied {
     const fn without_effect(outcome: Outcome) -> Self {
-        Self { outcome, seq: None, removed: Vec::new() }
+        Self { outcome, seq: None, removed: Vec::new(), counts: false }
     }
 
     fn refused(reason: Reason, text: &'static str) -> Self {
@@ -78,10 +80,24 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
     }
+    .and_then(|applied| remember_refused(tx, event, applied))
+}
+
+/// What a peer brought and is not taken counts as held, or it would be fetched again and again. What has no room now may
+/// have it later: when a client brings it, it is looked at anew.
+fn remember_refused(tx: &Connection, event: &Admitted, applied: Applied) -> Result<Applied> {
+    let is_lasting = matches!(&applied.outcome, Outcome::Refused(refusal) if refusal.reason() == Reason::MailboxFull);
+    if event.origin == Origin::Client || !is_lasting {
+        return Ok(applied);
+    }
+    let facts = &event.facts;
+    remember(tx, facts.id.as_bytes(), signed(facts.created_at), signed(event.expires.secs()), Why::Refused)?;
+    Ok(Applied { counts: true, ..applied })
 }
 
 fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
-    let id = &event.facts.id.as_bytes()[..];
+    let facts_id = event.facts.id.as_bytes();
+    let id = &facts_id[..];
     if tx.prepare_cached("SELECT 1 FROM gone WHERE id = ?1 AND why = 0")?.exists([id])? {
         return Ok(Applied::refused(Reason::Deleted, "the event was deleted"));
     }
@@ -90,6 +106,8 @@ fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
         .prepare_cached("SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3)")?
         .exists(params![id, &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]])?;
     if deleted {
+        // Decided now: from here on it is known for what it is, whoever brings it.
+        remember(tx, facts_id, signed(event.facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
         return Ok(Applied::refused(Reason::Deleted, "its deletion was asked for before it came"));
     }
     let number = mailbox_number(tx, mailbox.into())?;
@@ -108,16 +126,12 @@ fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
 
 fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
     let facts = &event.facts;
-    let older: Option<(i64, [u8; 32], i64, i64)> = tx
-        .prepare_cached(
-            "SELECT seq, id, created_at, expires FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000",
-        )?
-        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
+    let older: Option<(i64, [u8; 32], i64)> = tx
+        .prepare_cached("SELECT seq, id, created_at FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
+        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let mut removed = Vec::new();
-    if let Some((seq, id, created_at, expires)) = older {
+    if let Some((seq, id, created_at)) = older {
         // The newest wins, and of two as new the one of the lower id.
         let wins = (signed(facts.created_at), std::cmp::Reverse(&facts.id.as_bytes()[..]))
             > (created_at, std::cmp::Reverse(&id[..]));
@@ -125,8 +139,7 @@ fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
             return Ok(Applied::refused(Reason::Superseded, "a newer event has taken its place"));
         }
         remove(tx, seq)?;
-        remember(tx, &id, created_at, expires, None, Why::Superseded)?;
-        removed.push(EventId::from_bytes(id));
+        removed.extend(item(created_at, id));
     }
     Ok(Applied { removed, ..insert(tx, event)? })
 }
@@ -148,9 +161,8 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
             continue;
         }
         remove(tx, found.seq)?;
-        let number = Some(found.number);
-        remember(tx, target.as_bytes(), found.created_at, found.expires, number, Why::Deleted)?;
-        removed.push((*target).into());
+        remember(tx, target.as_bytes(), found.created_at, found.expires, Why::Deleted)?;
+        removed.extend(item(found.created_at, *target.as_bytes()));
     }
     if strangers == request.ids().len() {
         return Ok(Applied::refused(Reason::Forbidden, "only the recipient or the author may delete a gift wrap"));
@@ -159,15 +171,19 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
 }
 
 /// Keeps an id of which there is no body any longer.
-fn remember(tx: &Connection, id: &[u8; 32], created_at: i64, until: i64, mailbox: Option<i64>, why: Why) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO gone VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+fn remember(tx: &Connection, id: &[u8; 32], created_at: i64, until: i64, why: Why) -> Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO gone VALUES (?1, ?2, ?3, ?4)")?.execute(params![
         &id[..],
         created_at,
         until,
-        mailbox,
         why as u8
     ])?;
     Ok(())
+}
+
+/// What stands for an event in reconciliation.
+pub(super) fn item(created_at: i64, id: [u8; 32]) -> Option<Item> {
+    Item::new(Timestamp(created_at.unsigned_abs()), EventId::from_bytes(id)).ok()
 }
 
 /// A stored gift wrap that somebody asks to delete.
@@ -175,14 +191,13 @@ struct Found {
     seq: i64,
     author: PublicKey,
     mailbox: MailboxId,
-    number: i64,
     created_at: i64,
     expires: i64,
 }
 
 fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
     tx.prepare_cached(
-        "SELECT e.seq, e.author, m.key, m.id, e.created_at, e.expires
+        "SELECT e.seq, e.author, m.key, e.created_at, e.expires
          FROM event e JOIN mailbox m ON m.id = e.mailbox WHERE e.id = ?1 AND e.kind = 1059",
     )?
     .query_row([&target.as_bytes()[..]], |row| {
@@ -190,9 +205,8 @@ fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
             seq: row.get(0)?,
             author: PublicKey::from_bytes(row.get(1)?),
             mailbox: MailboxId::from_bytes(row.get(2)?),
-            number: row.get(3)?,
-            created_at: row.get(4)?,
-            expires: row.get(5)?,
+            created_at: row.get(3)?,
+            expires: row.get(4)?,
         })
     })
     .optional()
@@ -226,29 +240,35 @@ fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
             seq
         ])?;
     }
-    Ok(Applied { outcome: Outcome::Stored, seq: Some(seq), removed: Vec::new() })
+    Ok(Applied { outcome: Outcome::Stored, seq: Some(seq), removed: Vec::new(), counts: true })
 }
 
-/// Removes what has expired at this time, up to so many rows of each kind. Returns the events that went.
+/// Removes what has expired at this time, up to so many rows of each kind. Returns what no longer counts as held.
 ///
 /// # Errors
 /// Those of SQLite.
-pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<EventId>> {
+pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<Item>> {
     let now = signed(now.secs());
-    let expired: Vec<(i64, [u8; 32])> = tx
-        .prepare_cached("SELECT seq, id FROM event INDEXED BY event_expires WHERE expires <= ?1 LIMIT ?2")?
-        .query_map(params![now, most], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let expired: Vec<(i64, i64, [u8; 32])> = tx
+        .prepare_cached("SELECT seq, created_at, id FROM event INDEXED BY event_expires WHERE expires <= ?1 LIMIT ?2")?
+        .query_map(params![now, most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_>>()?;
-    for (seq, _) in &expired {
+    for (seq, _, _) in &expired {
         remove(tx, *seq)?;
     }
-    for statement in [
-        "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ?1 LIMIT ?2)",
-        "DELETE FROM deletion WHERE (target, author) IN (SELECT target, author FROM deletion WHERE until <= ?1 LIMIT ?2)",
-    ] {
-        tx.prepare_cached(statement)?.execute(params![now, most])?;
+    let mut items: Vec<Item> = expired.into_iter().filter_map(|(_, created_at, id)| item(created_at, id)).collect();
+    let mut gone = tx.prepare_cached(
+        "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ?1 LIMIT ?2) RETURNING created_at, id",
+    )?;
+    for row in gone.query_map(params![now, most], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let (created_at, id) = row?;
+        items.extend(item(created_at, id));
     }
-    Ok(expired.into_iter().map(|(_, id)| EventId::from_bytes(id)).collect())
+    tx.prepare_cached(
+        "DELETE FROM deletion WHERE (target, author) IN (SELECT target, author FROM deletion WHERE until <= ?1 LIMIT ?2)",
+    )?
+    .execute(params![now, most])?;
+    Ok(items)
 }
 
 fn remove(tx: &Connection, seq: i64) -> Result<()> {

@@ -16,12 +16,12 @@ mod writer;
 use std::{
     fs::File,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 
 use self::{
-    apply::Quota, place::Place, query::At, readers::Readers, schema::open_writer, search::Search, writer::Running,
+    apply::Quota, place::Place, query::At, readers::Readers, schema::{open_writer, storage}, search::Search, writer::Running,
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
@@ -32,7 +32,10 @@ pub(crate) use self::{
 };
 use super::{addresses::Party, config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live};
 use rusqlite::Connection;
-use talkbox_core::{EventId, MailboxId, Result, Timestamp};
+use talkbox_core::{
+    EventId, MailboxId, Result, Timestamp,
+    anti_entropy::{IdSet, SortedItems},
+};
 
 /// How long a search reads before others have their turn, if it can be put aside. Far more than a usual one takes, and
 /// still little to wait for.
@@ -42,6 +45,8 @@ const SLICE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Store {
     writer: Writer,
+    /// The ids that count as held between nodes: all that is stored, and what was refused to peers.
+    held: Arc<RwLock<IdSet>>,
     readers: Arc<Readers>,
     epoch: u64,
     running: Mutex<Option<Running>>,
@@ -68,15 +73,30 @@ impl Store {
         let path = place.path().join("node.sqlite3");
         let (conn, epoch) = open_writer(&path, place.durability(), epoch)?;
         let readers = Readers::start(&path, &place, work)?;
-        let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, work)?;
+        let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
+        let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work)?;
         Ok(Self {
             writer,
+            held,
             readers: Arc::new(readers),
             epoch,
             running: Mutex::new(Some(running)),
             limits: limits.clone(),
             lock,
         })
+    }
+
+    /// The ids that count as held between nodes.
+    pub(crate) fn held(&self) -> RwLockReadGuard<'_, IdSet> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of a mailbox's gift wraps, for its owner.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn mail_of(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<SortedItems> {
+        self.read(party, move |conn| query::mail_of(conn, mailbox, now)).await
     }
 
     pub(crate) const fn writer(&self) -> &Writer {

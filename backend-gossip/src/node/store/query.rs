@@ -4,9 +4,16 @@
 use std::fmt::Write as _;
 
 use rusqlite::{Connection, OptionalExtension as _, Result, types::Value};
-use talkbox_core::{EventId, MailboxId, PublicKey, Timestamp, event::kind};
+use talkbox_core::{
+    EventId, MailboxId, PublicKey, Timestamp,
+    anti_entropy::{IdSet, SortedItems},
+    event::kind,
+};
 
-use super::{apply::signed, row::Row};
+use super::{
+    apply::{item, signed},
+    row::Row,
+};
 use crate::node::{addresses::Party, filter::Filter, gate::Rights};
 
 /// Where an event is: its place in the order of arrival, and what it is sorted by.
@@ -117,6 +124,25 @@ pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Op
         expires: Timestamp(row.get::<_, i64>(10)?.unsigned_abs()),
         json,
     }))
+}
+
+/// All ids that count as held between nodes.
+pub(super) fn held(conn: &Connection) -> Result<IdSet> {
+    let mut statement =
+        conn.prepare("SELECT created_at, id FROM event UNION ALL SELECT created_at, id FROM gone WHERE why = 1")?;
+    let items = statement.query_map([], |row| Ok(item(row.get(0)?, row.get(1)?)))?;
+    items.filter_map(Result::transpose).collect()
+}
+
+/// The ids of the gift wraps of a mailbox.
+pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp) -> Result<SortedItems> {
+    let Some(number) = numbers(conn, std::iter::once(&mailbox))?.pop() else { return Ok(SortedItems::default()) };
+    let mut statement = conn.prepare_cached(
+        "SELECT created_at, id FROM event INDEXED BY event_mailbox WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3",
+    )?;
+    let items = statement
+        .query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| Ok(item(row.get(0)?, row.get(1)?)))?;
+    items.filter_map(Result::transpose).collect()
 }
 
 /// The record of a mailbox.

@@ -73,9 +73,9 @@ CREATE TABLE deleted (
 CREATE INDEX deleted_until ON deleted (until);
 ";
 
-/// Version 2: what is not here and counts as known, so that it is not fetched or taken again, with its mailbox; the order
-/// of arrival within a mailbox, for listing; and where an event came from, since only what clients brought is pushed on
-/// to peers.
+/// Version 2: ids of which there is no body: of what was deleted, so that it does not come back, and of what was refused to
+/// a peer, so that it is not fetched again; the order of arrival within a mailbox, for listing; and where an event came
+/// from, since only what clients brought is pushed on to peers.
 const GONE: &str = "
 ALTER TABLE event ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX event_arrival ON event (mailbox);
@@ -83,12 +83,10 @@ CREATE TABLE gone (
     id BLOB PRIMARY KEY,
     created_at INTEGER NOT NULL,
     until INTEGER NOT NULL,
-    mailbox INTEGER,
     why INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX gone_until ON gone (until);
-CREATE INDEX gone_mailbox ON gone (mailbox, created_at, id) WHERE mailbox IS NOT NULL;
-INSERT INTO gone SELECT id, created_at, until, NULL, 0 FROM deleted;
+INSERT INTO gone SELECT id, created_at, until, 0 FROM deleted;
 DROP TABLE deleted;
 ";
 

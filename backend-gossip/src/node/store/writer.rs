@@ -9,12 +9,15 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
 };
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use talkbox_core::{Error, ErrorKind, Result, Timestamp};
+use talkbox_core::{
+    Error, ErrorKind, Result, Timestamp,
+    anti_entropy::{IdSet, Item},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -68,7 +71,8 @@ impl Running {
 }
 
 impl Writer {
-    /// Starts the writer on its connection. What it stores goes to `live`; what it removes leaves `recent`.
+    /// Starts the writer on its connection. What it stores goes to `live`, what it removes leaves `recent`, and
+    /// `held` follows both.
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread.
@@ -77,11 +81,12 @@ impl Writer {
         quota: Quota,
         recent: Arc<RecentIds>,
         live: Arc<Live>,
+        held: Arc<RwLock<IdSet>>,
         work: Work,
     ) -> Result<(Self, Running)> {
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let desk = Desk { conn, quota, recent, live, fault: Arc::clone(&fault), batch: Vec::new() };
+        let desk = Desk { conn, quota, recent, live, held, fault: Arc::clone(&fault), batch: Vec::new() };
         let running = match work {
             Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
             Work::Threads => thread::Builder::new()
@@ -122,6 +127,7 @@ struct Desk {
     quota: Quota,
     recent: Arc<RecentIds>,
     live: Arc<Live>,
+    held: Arc<RwLock<IdSet>>,
     fault: Arc<Mutex<Option<Fault>>>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
 }
@@ -202,6 +208,18 @@ impl Desk {
         }
     }
 
+    /// What has gone is neither known for recent nor held any longer.
+    fn forget(&self, items: &[Item]) {
+        if items.is_empty() {
+            return;
+        }
+        items.iter().for_each(|item| self.recent.forget(&item.id()));
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            held.remove(item);
+        }
+    }
+
     fn note(&self, fault: Option<Fault>) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
@@ -215,8 +233,11 @@ impl Desk {
 
     /// Answers for an event. What is left to pass on.
     fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
-        for id in &applied.removed {
-            self.recent.forget(id);
+        self.forget(&applied.removed);
+        if applied.counts
+            && let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id)
+        {
+            self.held.write().unwrap_or_else(PoisonError::into_inner).insert(item);
         }
         if applied.outcome == Outcome::Stored {
             self.recent.remember(event.facts.id);
@@ -233,7 +254,7 @@ impl Desk {
         match removed {
             Ok(removed) => {
                 self.note(None);
-                removed.iter().for_each(|id| self.recent.forget(id));
+                self.forget(&removed);
                 removed.len() >= EXPIRED_AT_ONCE as usize
             }
             Err(error) => {

@@ -1,0 +1,69 @@
+//! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node keeps nothing between two of them.
+//!
+//! A peer reconciles everything. An owner reconciles its mailbox, and a keeper the one that it names in the query.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Extension, Request, State},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use talkbox_core::{
+    MailboxId,
+    anti_entropy::{FrameLimit, respond},
+};
+
+use super::{body, caller, envelopes::caller_of, failed, query::Query};
+use crate::node::{
+    Shared,
+    context::Work,
+    refusal::{Reason, Refusal},
+    server::Connection,
+};
+
+/// Most bytes of a message, both ways: some 4,000 ids, or the fingerprints of as many ranges.
+pub(crate) const MAX_MESSAGE: usize = 131_072;
+const FRAME: FrameLimit = match FrameLimit::at_most(MAX_MESSAGE) {
+    Some(limit) => limit,
+    None => FrameLimit::NONE,
+};
+
+pub(super) async fn reconcile(
+    State(node): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (parts, sent) = body::split(request);
+    let party = connection.pass.party();
+    let message = body::read(&node, party, sent, MAX_MESSAGE).await?;
+    let caller = caller_of(&node, &parts, &message.bytes).await?;
+    let named = Query::parse(parts.uri.query())?.mailbox;
+    let answer = match caller {
+        Some(key) if named.is_none() && node.is_peer(&key) => whole(&node, message).await?,
+        Some(key) => {
+            let mailbox = named.unwrap_or_else(|| MailboxId::from(key));
+            caller::may_read(&node, caller, mailbox, party).await?;
+            let set = node.store.mail_of(mailbox, party, node.now()).await.map_err(|error| failed(&error))?;
+            respond(&set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
+        }
+        None => return Err(Refusal::new(Reason::AuthRequired, "who reconciles says as whom")),
+    };
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(([kind], answer).into_response())
+}
+
+/// Answers from the set of the node. A usual message takes microseconds and the worst some milliseconds, for which the
+/// writer has to wait: so it is answered on a thread that may block.
+async fn whole(node: &Arc<Shared>, message: body::Held) -> Result<Vec<u8>, Refusal> {
+    let answer = {
+        let node = Arc::clone(node);
+        move || respond(&*node.store.held(), &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))
+    };
+    match node.context.work() {
+        Work::Inline => answer(),
+        Work::Threads => tokio::task::spawn_blocking(answer)
+            .await
+            .map_err(|_| Refusal::new(Reason::Failed, "the reconciliation failed"))?,
+    }
+}
