@@ -3,12 +3,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use talkbox_core::{Authorizer, Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, PublicKey, Refusal, Result};
+use talkbox_net::Trust;
 use tokio::sync::watch;
 
 use crate::{
     config::NostrConfig,
     pool::{Lease, Pool, closed},
-    reach::Trust,
     relay_url::{RelayUrl, SCHEME},
     socket::{Dial, WebSocket},
 };

@@ -12,8 +12,9 @@ use std::{
 
 use futures_util::future::join_all;
 use talkbox_core::{Error, ErrorKind, PublicKey, Result, error::Retry};
+use talkbox_net::Trust;
 
-use crate::{connection::Connection, reach::Trust, relay_url::RelayUrl, routes::Lost, socket::Dial};
+use crate::{connection::Connection, relay_url::RelayUrl, routes::Lost, socket::Dial};
 
 /// Most connections. Some ten relays under a few identities each, and what others' records name; a socket and its
 /// buffers take some 200 KiB.

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use talkbox_core::{Error, ErrorKind, Locator, Result};
+use talkbox_net::Endpoint;
 use url::Url;
 
 /// The scheme of the locators that this backend opens.
@@ -62,16 +63,10 @@ impl RelayUrl {
         &self.0
     }
 
-    /// Host, as it is resolved, and port.
-    pub(crate) fn host_and_port(&self) -> (String, u16) {
+    /// Where its connections go. Errors name the whole URL: relays of one host are told apart by their paths.
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let url = Url::parse(&self.0).expect("it was printed by the same parser");
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, url.port_or_known_default().unwrap_or(443))
-    }
-
-    /// Whether the connection is encrypted.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.0.starts_with("wss:")
+        Endpoint::new("relay", &url).expect("scheme, host and user were checked when it was parsed").named(&self.0)
     }
 }
 
@@ -119,9 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn hosts_come_without_brackets() {
-        assert_eq!(RelayUrl::parse("ws://[::1]:7000").expect("a relay").host_and_port(), ("::1".to_owned(), 7000));
-        assert_eq!(RelayUrl::parse("wss://a.example").expect("a relay").host_and_port(), ("a.example".to_owned(), 443));
+    fn every_relay_has_an_endpoint_which_goes_by_its_whole_name() {
+        for (url, host, port, is_encrypted) in [
+            ("ws://[::1]:7000", "::1", 7000, false),
+            ("wss://a.example", "a.example", 443, true),
+            ("wss://a.example/inbox?key=a", "a.example", 443, true),
+        ] {
+            let endpoint = RelayUrl::parse(url).expect("a relay").endpoint();
+            assert_eq!((endpoint.host(), endpoint.port(), endpoint.is_encrypted()), (host, port, is_encrypted));
+            assert_eq!((endpoint.what(), endpoint.to_string().as_str()), ("relay", url));
+        }
     }
 
     proptest! {
@@ -129,7 +131,8 @@ mod tests {
         fn normalising_twice_changes_nothing(text in "wss?://[a-zA-Z0-9.-]{1,20}(:[0-9]{1,5})?(/[ -~]{0,20})?") {
             if let Ok(once) = RelayUrl::parse(&text) {
                 prop_assert_eq!(RelayUrl::parse(once.as_str()).expect("its own spelling"), once.clone());
-                prop_assert_eq!(RelayUrl::of(&once.locator()).expect("its own locator"), once);
+                prop_assert_eq!(RelayUrl::of(&once.locator()).expect("its own locator"), once.clone());
+                prop_assert_eq!(once.endpoint().is_encrypted(), once.as_str().starts_with("wss:"));
             }
         }
     }

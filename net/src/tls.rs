@@ -1,16 +1,19 @@
-//! TLS to relays: which certificates are accepted, decided in this one place.
+//! TLS: which certificates are accepted, decided in this one place.
 //!
 //! Trusted are the authorities of the system, or those in the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, as
 //! other programs have it. There is no way to accept a certificate that they did not sign.
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::ring};
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use talkbox_core::{Error, ErrorKind, Result, error::Retry};
-use tokio::sync::OnceCell;
+use tokio::{net::TcpStream, sync::OnceCell};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// How long to leave a relay alone whose certificate is not accepted: that does not change within seconds. Not much
-/// longer, since it may not have been the relay's: a network that wants a log-in first shows its own.
+use crate::endpoint::Endpoint;
+
+/// How long to leave an endpoint alone whose certificate is not accepted: that does not change within seconds. Not much
+/// longer, since it may not have been its own: a network that wants a log-in first shows another.
 const CERTIFICATE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What an encrypted connection needs, read at the first one: that takes some ten milliseconds.
@@ -18,16 +21,32 @@ const CERTIFICATE_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct Tls(OnceCell<Arc<ClientConfig>>);
 
 impl Tls {
-    /// The settings of an encrypted connection.
+    /// Encrypts a connection, with whoever has a certificate for this endpoint.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` where no authority is trusted; `Unreachable`.
+    pub(crate) async fn encrypt(&self, endpoint: &Endpoint, stream: TcpStream) -> Result<TlsStream<TcpStream>> {
+        let config = self.config(endpoint).await?;
+        let unreachable = |words: String| endpoint.error(ErrorKind::Unreachable, words);
+        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|error| {
+            unreachable(format!("the {}'s name cannot stand in a certificate", endpoint.what())).source(error)
+        })?;
+        TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+            let told = certificate_error(endpoint, &error);
+            told.unwrap_or_else(|| unreachable(format!("no connection: {error}"))).source(error)
+        })
+    }
+
+    /// The settings of an encrypted connection. They can fail before anybody is asked to connect.
     ///
     /// # Errors
     /// `ConfigInvalid` where no authority is trusted.
-    pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>> {
+    pub(crate) async fn config(&self, endpoint: &Endpoint) -> Result<Arc<ClientConfig>> {
         let read = || async {
             let unexpected = |panic| Error::new(ErrorKind::Unexpected, "TLS could not be set up").source(panic);
             tokio::task::spawn_blocking(|| trusting(system_authorities()?)).await.map_err(unexpected)?
         };
-        self.0.get_or_try_init(read).await.cloned()
+        self.0.get_or_try_init(read).await.cloned().map_err(|error| error.with(endpoint.what(), endpoint))
     }
 }
 
@@ -60,25 +79,22 @@ fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// What is wrong with the relay's certificate, if that is why the connection failed.
-pub(crate) fn certificate_error(error: &io::Error) -> Option<Error> {
+/// What is wrong with the certificate, if that is why the connection failed.
+fn certificate_error(endpoint: &Endpoint, error: &io::Error) -> Option<Error> {
     let Some(rustls::Error::InvalidCertificate(why)) = error.get_ref()?.downcast_ref() else { return None };
     let words = match why {
         CertificateError::UnknownIssuer => {
-            "the relay's certificate is of an authority that is not trusted here; a private one can be named in \
-             SSL_CERT_FILE"
-                .to_owned()
+            "is of an authority that is not trusted here; a private one can be named in SSL_CERT_FILE".to_owned()
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the relay's certificate has expired".to_owned()
-        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the relay's certificate is not valid yet, or the clock here is slow".to_owned()
+            "is not valid yet, or the clock here is slow".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "the relay's certificate is for another name".to_owned()
+            "is for another name".to_owned()
         }
-        other => format!("the relay's certificate is not accepted: {other}"),
+        other => format!("is not accepted: {other}"),
     };
-    Some(Error::new(ErrorKind::Unreachable, words).retry(Retry::After(Some(CERTIFICATE_PAUSE))))
+    let words = format!("the {}'s certificate {words}", endpoint.what());
+    Some(endpoint.error(ErrorKind::Unreachable, words).retry(Retry::After(Some(CERTIFICATE_PAUSE))))
 }
