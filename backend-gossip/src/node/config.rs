@@ -23,6 +23,11 @@ pub struct NodeConfig {
     pub tls: Option<TlsFiles>,
     /// Proxies that are believed who their clients are, by `X-Forwarded-For`.
     pub trusted_proxies: Vec<Subnet>,
+    /// The nodes that hold the same as this one: `https://node.example`, or with their key `https://node.example#npub1…`.
+    /// They may read everything. Where no key is given, the one that a peer shows first is kept.
+    pub peers: Vec<String>,
+    /// Seconds between two comparisons with peers.
+    pub sync_interval: u64,
     /// Whether gift wraps and hints are served only to the mailbox that they are addressed to and to their author.
     pub gate_reads: bool,
     /// The name that the node shows.
@@ -46,6 +51,8 @@ impl Default for NodeConfig {
             public_url: None,
             tls: None,
             trusted_proxies: Vec::new(),
+            peers: Vec::new(),
+            sync_interval: 10,
             gate_reads: true,
             name: "Talkbox node".to_owned(),
             limits: Limits::default(),

@@ -1,11 +1,16 @@
 //! What a node is given from outside, so that a test or a simulation can decide it: time, randomness, and where work
 //! runs.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use talkbox_core::{Clock, Error, ErrorKind, Result, SecretKey, SystemClock};
 
+use talkbox_net::{Connect, Network};
+
 use super::listen::{Bind, Tcp};
+
+/// How long it may take to reach a peer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where random bytes come from: challenges and the epoch of the store. Nothing secret is made of them.
 pub trait Randomness: fmt::Debug + Send + Sync + 'static {
@@ -36,6 +41,7 @@ pub struct NodeContext {
     work: Work,
     key: Option<SecretKey>,
     listeners: Arc<dyn Bind>,
+    connector: Arc<dyn Connect>,
 }
 
 /// Where work runs that takes a core or the disk.
@@ -84,6 +90,17 @@ impl NodeContext {
         self
     }
 
+    /// Reaches peers otherwise than over the operating system's TCP.
+    #[must_use]
+    pub fn with_connector(mut self, connector: Arc<dyn Connect>) -> Self {
+        self.connector = connector;
+        self
+    }
+
+    pub(crate) fn connector(&self) -> Arc<dyn Connect> {
+        Arc::clone(&self.connector)
+    }
+
     pub(crate) fn listeners(&self) -> &dyn Bind {
         &*self.listeners
     }
@@ -116,6 +133,7 @@ impl Default for NodeContext {
             work: Work::Threads,
             key: None,
             listeners: Arc::new(Tcp),
+            connector: Arc::new(Network::new(CONNECT_WITHIN, None)),
         }
     }
 }

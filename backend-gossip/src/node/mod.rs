@@ -25,6 +25,7 @@ mod info;
 mod intake;
 mod listen;
 mod live;
+mod mesh;
 mod outbox;
 mod own_url;
 mod policy;
@@ -39,9 +40,11 @@ mod tls;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use talkbox_core::{Clock, Error, ErrorKind, PublicKey, Result, SecretKey, Timestamp};
+use talkbox_net::Http;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
 };
 
 use self::{
@@ -49,6 +52,7 @@ use self::{
     context::Work,
     intake::{Intake, RecentIds},
     live::Live,
+    mesh::Roster,
     outbox::Pending,
     own_url::OwnUrl,
     policy::Policy,
@@ -91,6 +95,8 @@ pub struct Node {
     gone: mpsc::Receiver<()>,
     /// The listener, and what runs beside it.
     tasks: [JoinHandle<()>; 2],
+    /// What keeps the node and its peers alike.
+    mesh: JoinSet<()>,
 }
 
 /// What the parts of a node share.
@@ -110,11 +116,15 @@ struct Shared {
     pending: Arc<Pending>,
     /// The bytes of open filters.
     filters: Arc<Shares>,
+    roster: Roster,
+    /// What peers are asked with.
+    http: Http,
     /// The ids in open reconciliations.
     reconciled: Arc<Shares>,
     /// The bytes of bodies that are being taken in.
     bodies: Arc<Shares>,
     stop: Stop,
+    started: Instant,
 }
 
 /// Tells that the node is asked to stop.
@@ -134,8 +144,8 @@ impl Shared {
     }
 
     /// Whether this is the key of a peer.
-    const fn is_peer(&self, _key: &PublicKey) -> bool {
-        false
+    fn is_peer(&self, key: &PublicKey) -> bool {
+        self.roster.contains(key)
     }
 }
 
@@ -146,6 +156,7 @@ impl Node {
     /// `ConfigInvalid` for an address that cannot be listened on or a URL that is none; `Storage` where the store
     /// cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
+        let peers = mesh::addresses(&config.peers)?;
         let certificate = config.tls.clone().map(Certificate::read).transpose()?;
         let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let listener = context.listeners().bind(config.listen).await.map_err(|error| {
@@ -176,8 +187,7 @@ impl Node {
         };
         let (stopping, stop) = watch::channel(false);
         let policy = Policy::new(&config.limits);
-        let intake =
-            Intake::start(policy, Arc::clone(&clock), recent, store.writer().clone(), Arc::clone(&live), work)?;
+        let intake = Intake::start(policy, Arc::clone(&clock), recent, &store, Arc::clone(&live), work)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -196,8 +206,11 @@ impl Node {
                 each: config.limits.max_body_bytes_total / 4,
                 always: BODIES_ALWAYS,
             }),
+            roster: Roster::new(peers, store.peers().await?),
+            http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
             stop: Stop(stop),
+            started: Instant::now(),
             config,
             context,
             clock,
@@ -211,6 +224,7 @@ impl Node {
             tokio::spawn(server::run(listener, acceptor, Arc::clone(&shared), alive)),
             tokio::spawn(collect(Arc::clone(&shared))),
         ];
+        let mesh = mesh::start(&shared);
         if let Some(certificate) = certificate {
             tokio::spawn(certificate.follow(shared.stop.clone()));
         }
@@ -218,7 +232,7 @@ impl Node {
             Some(data) => tracing::info!(%address, data = %data.display(), "the node listens"),
             None => tracing::info!(%address, "the node listens; its store is temporary"),
         }
-        Ok(Self { shared, address, stopping, gone, tasks })
+        Ok(Self { shared, address, stopping, gone, tasks, mesh })
     }
 
     /// Where it listens.
@@ -248,6 +262,8 @@ impl Node {
         self.stopping.send_replace(true);
         let stopped = tokio::time::timeout(STOP_WITHIN, async {
             let _panicked = (&mut self.tasks[0]).await;
+            self.shared.http.close().await;
+            while self.mesh.join_next().await.is_some() {}
             // Nothing is ever sent: it ends when the last connection has gone.
             let _none = self.gone.recv().await;
             self.shared.store.stop().await;

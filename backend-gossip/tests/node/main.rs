@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod info;
 mod kill;
+mod mesh;
 mod reconcile;
 mod replaceable;
 mod restart;

@@ -31,9 +31,9 @@ use crate::node::{
 };
 
 /// Most events of one request: as many as one receipt names.
-pub(super) const MAX_BATCH: usize = MAX_RECEIPT_IDS;
+pub(crate) const MAX_BATCH: usize = MAX_RECEIPT_IDS;
 /// Most bytes of one request: 64 of the largest envelopes, or 256 of 16 KiB.
-pub(super) const MAX_BATCH_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BATCH_BYTES: usize = 4 << 20;
 /// Most envelopes of a page.
 const MAX_PAGE: usize = 500;
 /// Bytes of envelopes after which a page ends, so that a page of the largest ones is bounded too.

@@ -27,6 +27,13 @@ use axum::{
 };
 use talkbox_core::{Error, ErrorKind};
 
+/// Names the store in every answer: whoever remembers another one has to compare anew.
+pub(crate) const EPOCH: HeaderName = HeaderName::from_static("talkbox-epoch");
+
+pub(crate) use self::{
+    envelopes::{MAX_BATCH, MAX_BATCH_BYTES},
+    reconcile::MAX_MESSAGE as MAX_RECONCILE,
+};
 use super::{
     Shared,
     addresses::Spend,
@@ -44,6 +51,7 @@ pub(crate) fn router(node: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/have", post(custody::have))
         .route("/v1/reconcile", post(reconcile::reconcile))
         .route("/v1/log", get(envelopes::log))
+        .route("/v1/peers", get(operations::peers))
         .route("/v1/deletions", post(publishing::delete))
         .route("/v1/records", put(publishing::publish_record))
         .route("/v1/records/{code}", get(publishing::resolve))
@@ -65,7 +73,11 @@ async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request,
     }
     let mut stop = node.stop.clone();
     tokio::select! {
-        response = next.run(request) => response,
+        mut response = next.run(request) => {
+            let epoch = HeaderValue::from_str(&format!("{:016x}", node.store.epoch()));
+            response.headers_mut().extend(epoch.ok().map(|epoch| (Some(EPOCH), epoch)));
+            response
+        }
         // What was asked may take its time; a node that stops does not wait for it.
         () = async { stop.asked().await; tokio::time::sleep(super::FAREWELL).await } => {
             Refusal::new(Reason::Failed, "the node is stopping").into_response()

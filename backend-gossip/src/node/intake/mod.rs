@@ -7,10 +7,11 @@ mod recent;
 mod records;
 mod ticket;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use talkbox_core::{
     Clock, DeleteRequest, Hint, MailboxRecord, Result,
+    anti_entropy::{IdSet, Item},
     event::{Event, Wire},
 };
 use tokio::sync::Semaphore;
@@ -26,7 +27,7 @@ use super::{
     live::{Fresh, Live},
     policy::{Policy, Treatment},
     refusal::{Outcome, Refusal},
-    store::Writer,
+    store::{Store, Writer},
 };
 
 /// Events on their way, from here until they are answered. Enough for two commits, and for the pool to have work while
@@ -47,6 +48,8 @@ struct Desk {
     policy: Policy,
     clock: Arc<dyn Clock>,
     recent: Arc<RecentIds>,
+    /// The ids that count as held: what a peer brings again costs no signature.
+    held: Arc<RwLock<IdSet>>,
     writer: Writer,
     records: Records,
     live: Arc<Live>,
@@ -61,15 +64,16 @@ impl Intake {
         policy: Policy,
         clock: Arc<dyn Clock>,
         recent: Arc<RecentIds>,
-        writer: Writer,
+        store: &Store,
         live: Arc<Live>,
         work: Work,
     ) -> Result<Self> {
+        let (writer, held) = (store.writer().clone(), Arc::clone(store.held_set()));
         let records = Records::start(writer.clone(), work)?;
         Ok(Self {
             pool: Pool::start(work)?,
             places: Arc::new(Semaphore::new(PLACES)),
-            desk: Arc::new(Desk { policy, clock, recent, writer, records, live }),
+            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live }),
         })
     }
 
@@ -131,6 +135,10 @@ impl Desk {
             event.verify_id().map_err(refused)?;
             return Err(Outcome::Duplicate);
         }
+        if origin == Origin::Peer && self.is_held(&event) {
+            event.verify_id().map_err(refused)?;
+            return Err(Outcome::Duplicate);
+        }
         let mut deletion = None;
         let verified = match terms.treatment {
             Treatment::Envelope | Treatment::Replaceable => {
@@ -151,6 +159,13 @@ impl Desk {
             }
         };
         Ok((Admitted::new(&event, canonical, terms, deletion, origin), verified))
+    }
+}
+
+impl Desk {
+    fn is_held(&self, event: &Wire<'_>) -> bool {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        Item::new(event.created_at(), event.id()).is_ok_and(|item| held.contains(&item))
     }
 }
 

@@ -6,6 +6,9 @@ use talkbox_core::{MailboxId, Timestamp};
 
 use super::query::{At, last_seq, numbers, stored};
 
+/// Rows that a page of what clients brought passes over at most: some ten milliseconds.
+const MOST_PASSED_OVER: i64 = 20_000;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrivals {
@@ -13,6 +16,8 @@ pub(crate) enum Arrivals {
     Of(MailboxId),
     /// Everything.
     All,
+    /// What clients brought, and not peers.
+    FromClients,
 }
 
 /// How much of it at once.
@@ -43,8 +48,13 @@ pub(crate) struct ArrivalPage {
 pub(super) fn page(conn: &Connection, of: Arrivals, portion: Portion, now: Timestamp) -> Result<ArrivalPage> {
     // Read first: what is committed in between is beyond it and belongs to the next page.
     let end = last_seq(conn)?;
+    // What is passed over is bounded too, so that one page does not walk the whole store.
+    let within = if matches!(of, Arrivals::FromClients) { end.min(portion.after + MOST_PASSED_OVER) } else { end };
     let (sql, first) = match of {
         Arrivals::All => ("SELECT seq FROM event WHERE ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq", Value::Integer(1)),
+        Arrivals::FromClients => {
+            ("SELECT seq FROM event WHERE origin = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq", Value::Integer(0))
+        }
         Arrivals::Of(mailbox) => {
             let Some(number) = numbers(conn, std::iter::once(&mailbox))?.pop() else {
                 return Ok(ArrivalPage { last: end.max(portion.after), ..ArrivalPage::default() });
@@ -55,7 +65,7 @@ pub(super) fn page(conn: &Connection, of: Arrivals, portion: Portion, now: Times
         }
     };
     let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query((first, portion.after, end))?;
+    let mut rows = statement.query((first, portion.after, within))?;
     let (mut page, mut bytes) = (ArrivalPage { last: portion.after, ..ArrivalPage::default() }, 0);
     while let Some(row) = rows.next()? {
         if page.items.len() >= portion.events || bytes >= portion.bytes {
@@ -64,12 +74,13 @@ pub(super) fn page(conn: &Connection, of: Arrivals, portion: Portion, now: Times
         }
         let seq: i64 = row.get(0)?;
         page.last = seq;
-        let wanted = |kind| matches!(of, Arrivals::All) || kind == talkbox_core::event::kind::GIFT_WRAP;
+        let wanted = |kind| !matches!(of, Arrivals::Of(_)) || kind == talkbox_core::event::kind::GIFT_WRAP;
         if let Some(event) = stored(conn, At::Seq(seq), now)?.filter(|event| wanted(event.kind)) {
             bytes += event.json.len();
             page.items.push((seq, event.json));
         }
     }
-    page.last = end.max(portion.after);
+    page.last = within.max(portion.after);
+    page.more = within < end;
     Ok(page)
 }

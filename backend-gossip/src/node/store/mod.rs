@@ -2,6 +2,7 @@
 
 mod apply;
 mod arrivals;
+mod peers;
 mod place;
 mod query;
 mod readers;
@@ -21,7 +22,13 @@ use std::{
 };
 
 use self::{
-    apply::Quota, place::Place, query::At, readers::Readers, schema::{open_writer, storage}, search::Search, writer::Running,
+    apply::Quota,
+    place::Place,
+    query::At,
+    readers::Readers,
+    schema::{open_writer, storage},
+    search::Search,
+    writer::Running,
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
@@ -30,7 +37,9 @@ pub(crate) use self::{
     search::{Collect, Count, Newest, Set, Short},
     writer::Writer,
 };
-use super::{addresses::Party, config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live};
+use super::{
+    addresses::Party, config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live, mesh::PeerRow,
+};
 use rusqlite::Connection;
 use talkbox_core::{
     EventId, MailboxId, Result, Timestamp,
@@ -89,6 +98,11 @@ impl Store {
     /// The ids that count as held between nodes.
     pub(crate) fn held(&self) -> RwLockReadGuard<'_, IdSet> {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids that count as held, for those who look again and again.
+    pub(crate) const fn held_set(&self) -> &Arc<RwLock<IdSet>> {
+        &self.held
     }
 
     /// The ids of a mailbox's gift wraps, for its owner.
@@ -192,6 +206,36 @@ impl Store {
     /// `Storage`, `Timeout`, `Closed`.
     pub(crate) async fn by_ids(&self, ids: Vec<EventId>, party: Party, now: Timestamp) -> Result<Vec<Option<Stored>>> {
         self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now)).collect()).await
+    }
+
+    /// Those of these ids of which nothing is known: neither stored nor gone.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn unknown(&self, ids: Vec<EventId>, party: Party) -> Result<Vec<EventId>> {
+        self.read(party, move |conn| peers::unknown(conn, ids)).await
+    }
+
+    /// What is stored under these ids and is not about to be pushed to a peer, which has acknowledged up to this place.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn pushed(
+        &self,
+        ids: Vec<EventId>,
+        acknowledged: i64,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<Vec<String>> {
+        self.read(party, move |conn| peers::pushed(conn, &ids, acknowledged, now)).await
+    }
+
+    /// What is remembered of peers.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
+        self.read(Party::Node, peers::all).await
     }
 
     /// The record of a mailbox.

@@ -140,8 +140,8 @@ pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp) -> 
     let mut statement = conn.prepare_cached(
         "SELECT created_at, id FROM event INDEXED BY event_mailbox WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3",
     )?;
-    let items = statement
-        .query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| Ok(item(row.get(0)?, row.get(1)?)))?;
+    let items =
+        statement.query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| Ok(item(row.get(0)?, row.get(1)?)))?;
     items.filter_map(Result::transpose).collect()
 }
 

@@ -13,7 +13,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 
 /// What leads from each version to the next; the first from nothing.
-const MIGRATIONS: [&str; 2] = [SCHEMA, GONE];
+const MIGRATIONS: [&str; 2] = [SCHEMA, MESH];
 
 /// Version 1.
 ///
@@ -75,8 +75,8 @@ CREATE INDEX deleted_until ON deleted (until);
 
 /// Version 2: ids of which there is no body: of what was deleted, so that it does not come back, and of what was refused to
 /// a peer, so that it is not fetched again; the order of arrival within a mailbox, for listing; and where an event came
-/// from, since only what clients brought is pushed on to peers.
-const GONE: &str = "
+/// from, since only what clients brought is pushed on to peers; and the peers.
+const MESH: &str = "
 ALTER TABLE event ADD COLUMN origin INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX event_arrival ON event (mailbox);
 CREATE TABLE gone (
@@ -88,6 +88,12 @@ CREATE TABLE gone (
 CREATE INDEX gone_until ON gone (until);
 INSERT INTO gone SELECT id, created_at, until, 0 FROM deleted;
 DROP TABLE deleted;
+-- How far each peer has acknowledged what was pushed, and the key that it showed first.
+CREATE TABLE peer (
+    url TEXT PRIMARY KEY,
+    key BLOB,
+    acknowledged INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// How much the writer promises.

@@ -241,7 +241,8 @@ fn join(running: Running) {
 fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
     let quota = Quota::new(&Limits::default());
-    let (writer, running) = Writer::start(conn, quota, Arc::default(), Arc::default(), Arc::default(), Work::Threads).expect("starts");
+    let (writer, running) =
+        Writer::start(conn, quota, Arc::default(), Arc::default(), Arc::default(), Work::Threads).expect("starts");
     for event in events {
         let ticket = Ticket::of_session(event.facts.id, Arc::clone(&outbox), Arc::default());
         writer.admit(Arc::new(event), ticket);
@@ -300,7 +301,8 @@ fn recent_ids_follow_the_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let quota = Quota::new(&Limits::default());
     let (writer, running) =
-        Writer::start(open(&directory), quota, Arc::clone(&recent), Arc::default(), Arc::default(), Work::Threads).expect("starts");
+        Writer::start(open(&directory), quota, Arc::clone(&recent), Arc::default(), Arc::default(), Work::Threads)
+            .expect("starts");
     let event = wrap(10);
     let id = event.facts.id;
     let (batch, mut tickets) = Batch::new(1);

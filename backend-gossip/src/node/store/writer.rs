@@ -19,16 +19,20 @@ use talkbox_core::{
     anti_entropy::{IdSet, Item},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
-use super::apply::{Applied, Quota, apply, expire};
+use super::{
+    apply::{Applied, Quota, apply, expire},
+    peers,
+};
 use crate::node::{
-    admitted::Admitted,
+    admitted::{Admitted, Origin},
     context::Work,
     intake::{RecentIds, Ticket},
     live::{Fresh, Live},
+    mesh::PeerRow,
     refusal::{Outcome, Reason, Refusal},
 };
 
@@ -41,6 +45,8 @@ const EXPIRED_AT_ONCE: u32 = 500;
 #[derive(Debug)]
 enum Op {
     Admit(Arc<Admitted>, Ticket),
+    /// Remember a peer, with the next commit.
+    Peer(PeerRow),
     /// Remove what has expired; the answer is whether there may be more.
     Expire(Timestamp, oneshot::Sender<bool>),
     Stop,
@@ -51,6 +57,7 @@ enum Op {
 pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
     fault: Arc<Mutex<Option<Fault>>>,
+    arrivals: watch::Receiver<i64>,
 }
 
 /// What the writer is, as long as it runs.
@@ -86,7 +93,18 @@ impl Writer {
     ) -> Result<(Self, Running)> {
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let desk = Desk { conn, quota, recent, live, held, fault: Arc::clone(&fault), batch: Vec::new() };
+        let (arrived, arrivals) = watch::channel(0);
+        let desk = Desk {
+            conn,
+            quota,
+            recent,
+            live,
+            held,
+            fault: Arc::clone(&fault),
+            arrived,
+            batch: Vec::new(),
+            peers: Vec::new(),
+        };
         let running = match work {
             Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
             Work::Threads => thread::Builder::new()
@@ -95,13 +113,24 @@ impl Writer {
                 .map(Running::Thread)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
         };
-        Ok((Self { queue, fault }, running))
+        Ok((Self { queue, fault, arrivals }, running))
     }
 
     /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
     /// answers too.
     pub(crate) fn admit(&self, event: Arc<Admitted>, ticket: Ticket) {
         let _stopped = self.queue.send(Op::Admit(event, ticket));
+    }
+
+    /// Remembers a peer, together with whatever is committed next: to push a portion again is better than to wait for the
+    /// disk at every one.
+    pub(crate) fn keep_peer(&self, peer: PeerRow) {
+        let _stopped = self.queue.send(Op::Peer(peer));
+    }
+
+    /// The last place that something has which a client brought. It changes when more is there.
+    pub(crate) fn arrivals(&self) -> watch::Receiver<i64> {
+        self.arrivals.clone()
     }
 
     /// Removes what has expired at this time. Whether there may be more.
@@ -129,7 +158,10 @@ struct Desk {
     live: Arc<Live>,
     held: Arc<RwLock<IdSet>>,
     fault: Arc<Mutex<Option<Fault>>>,
+    arrived: watch::Sender<i64>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
+    /// Peers to remember with the next commit.
+    peers: Vec<PeerRow>,
 }
 
 impl Desk {
@@ -158,6 +190,10 @@ impl Desk {
                     let more = self.expire(now);
                     let _gone = answer.send(more);
                 }
+                Op::Peer(peer) => {
+                    self.peers.retain(|known| known.name != peer.name);
+                    self.peers.push(peer);
+                }
                 Op::Stop => flow = ControlFlow::Break(()),
             }
             if self.batch.len() < BATCH {
@@ -169,7 +205,12 @@ impl Desk {
         flow
     }
 
-    fn finish(&self) {
+    fn finish(&mut self) {
+        if !self.peers.is_empty()
+            && let Err(error) = self.commit(std::iter::empty())
+        {
+            tracing::warn!(%error, "what peers have acknowledged could not be kept; it is pushed again");
+        }
         // What is in the log moves into the database, so that the next start has nothing to recover.
         if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the log could not be moved into the database");
@@ -188,6 +229,10 @@ impl Desk {
                 let settled = batch.into_iter().zip(applied);
                 let fresh: Vec<Fresh> =
                     settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
+                let from_clients = fresh.iter().filter(|fresh| fresh.event.origin == Origin::Client);
+                if let Some(last) = from_clients.filter_map(|fresh| fresh.seq).max() {
+                    self.arrived.send_replace(last);
+                }
                 // After all answers: those who publish wait for them.
                 fresh.iter().for_each(|fresh| self.live.pass_on(fresh));
             }
@@ -227,7 +272,11 @@ impl Desk {
     fn commit<'a>(&mut self, events: impl Iterator<Item = &'a Admitted>) -> rusqlite::Result<Vec<Applied>> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let applied = events.map(|event| apply(&tx, event, &self.quota)).collect::<rusqlite::Result<Vec<_>>>()?;
+        for peer in &self.peers {
+            peers::keep(&tx, peer)?;
+        }
         tx.commit()?;
+        self.peers.clear();
         Ok(applied)
     }
 

@@ -4,5 +4,5 @@ mod bounds;
 mod custody;
 mod mail;
 mod records;
-mod support;
+pub(crate) mod support;
 mod watch;

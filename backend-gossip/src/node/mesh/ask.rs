@@ -1,0 +1,155 @@
+//! What a node asks of a peer, and how it reads the answers. Every answer is bounded, and none is believed.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use talkbox_core::{
+    Error, ErrorKind, EventId, PublicKey, Result,
+    event::{Event, kind},
+    hex,
+};
+use talkbox_net::{Limits, Method, Request, Response, Trust, header};
+use url::Url;
+
+use super::peer::Peer;
+use crate::node::{
+    Shared,
+    http::{EPOCH, MAX_BATCH_BYTES, MAX_RECONCILE},
+};
+
+/// How long a peer may take for an answer. A batch is verified in some ten milliseconds; records of a batch take 0.2 s
+/// each, and more than thirty are refused.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Most bytes of a document or of the statuses of a batch, with its receipt.
+const MAX_ANSWER: usize = 256 << 10;
+
+/// What became of an event at a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The peer has it, or knows why it does not.
+    Settled,
+    /// The peer could not take it now.
+    Later,
+}
+
+/// Asks the peer who it is, and checks that it is who it has to be.
+///
+/// # Errors
+/// `Unreachable`, `Timeout`; `Denied` where its key is another.
+pub(super) async fn introduce(node: &Shared, peer: &Peer) -> Result<PublicKey> {
+    let url = peer.address.route("/")?;
+    let accept = HeaderValue::from_static("application/nostr+json");
+    let request = Request::get(url, Trust::Configured).header(header::ACCEPT, accept);
+    let answer = node.http.request(request, limits(MAX_ANSWER)).await?;
+    let key = serde_json::from_slice::<Value>(&answer.body)
+        .ok()
+        .and_then(|document| hex::decode_lower(document.get("self")?.as_str()?))
+        .map(PublicKey::from_bytes)
+        .ok_or_else(|| nonsense("the peer does not say which key it has"))?;
+    if key == node.key.public() {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "the peer is this node itself"));
+    }
+    if !peer.meet(key) {
+        return Err(Error::new(
+            ErrorKind::Denied,
+            "the peer has another key than before: if that is right, name it in the list of peers as URL#npub",
+        ));
+    }
+    Ok(key)
+}
+
+/// Gives events to the peer; what became of each.
+///
+/// # Errors
+/// Those of asking.
+pub(super) async fn publish(node: &Shared, peer: &Peer, events: &[String]) -> Result<Vec<Fate>> {
+    let mut body = String::with_capacity(events.iter().map(|event| event.len() + 1).sum());
+    for event in events {
+        body.push_str(event);
+        body.push('\n');
+    }
+    let answer = ask(node, peer, "/v1/envelopes", body.into_bytes(), MAX_ANSWER).await?;
+    let text = std::str::from_utf8(&answer.body).map_err(|_| nonsense("the peer answers with what is no text"))?;
+    let fates: Vec<Fate> = text.lines().take(events.len()).filter_map(fate).collect();
+    if fates.len() == events.len() { Ok(fates) } else { Err(nonsense("the peer does not answer for every event")) }
+}
+
+fn fate(line: &str) -> Option<Fate> {
+    #[derive(serde::Deserialize)]
+    struct Status<'a> {
+        status: &'a str,
+        #[serde(borrow)]
+        code: Option<&'a str>,
+    }
+    let status: Status<'_> = serde_json::from_str(line).ok()?;
+    match (status.status, status.code) {
+        ("stored" | "duplicate", _) => Some(Fate::Settled),
+        // What is too early there comes in its time by anti-entropy, and so does what was one record too many.
+        ("refused", Some("failed" | "disk-full" | "auth-required")) => Some(Fate::Later),
+        ("refused", _) => Some(Fate::Settled),
+        _ => None,
+    }
+}
+
+/// Gives a message of a reconciliation to the peer; its answer.
+///
+/// # Errors
+/// Those of asking.
+pub(super) async fn reconcile(node: &Shared, peer: &Peer, message: Vec<u8>) -> Result<Vec<u8>> {
+    let answer = ask(node, peer, "/v1/reconcile", message, MAX_RECONCILE).await?;
+    Ok(answer.body.to_vec())
+}
+
+/// Asks for events by id. What comes is what the peer says; nothing of it has been checked.
+///
+/// # Errors
+/// Those of asking.
+pub(super) async fn fetch(node: &Shared, peer: &Peer, ids: &[EventId]) -> Result<Vec<String>> {
+    let ids: Vec<String> = ids.iter().map(|id| id.to_hex()).collect();
+    let body = serde_json::json!({ "ids": ids }).to_string();
+    // As large as all of them can be: 16 MiB, in the memory of one peer at a time.
+    let most = ids.len() * (talkbox_core::envelope::MAX_ENVELOPE_BYTES + 1);
+    let answer = ask(node, peer, "/v1/envelopes/get", body.into_bytes(), most.max(MAX_BATCH_BYTES)).await?;
+    let text = std::str::from_utf8(&answer.body).map_err(|_| nonsense("the peer answers with what is no text"))?;
+    Ok(text.lines().take(ids.len()).map(ToOwned::to_owned).collect())
+}
+
+async fn ask(node: &Shared, peer: &Peer, route: &str, body: Vec<u8>, most: usize) -> Result<Response> {
+    let url = peer.address.route(route)?;
+    let proof = prove(node, &url, &body)?;
+    let request = Request::new(Method::POST, url, Trust::Configured).header(header::AUTHORIZATION, proof).body(body);
+    let answer = node.http.request(request, limits(most)).await?;
+    if let Some(epoch) = answer.headers.get(EPOCH).and_then(|epoch| epoch.to_str().ok()) {
+        peer.shows_epoch(epoch);
+    }
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let kind = match answer.status.as_u16() {
+        401 | 403 => ErrorKind::Denied,
+        429 => ErrorKind::RateLimited,
+        _ => ErrorKind::Refused,
+    };
+    Err(Error::new(kind, "the peer refuses").with("status", answer.status.as_u16()))
+}
+
+/// Says who asks (NIP-98).
+fn prove(node: &Shared, url: &Url, body: &[u8]) -> Result<HeaderValue> {
+    let tag = |name: &str, value: &str| vec![name.to_owned(), value.to_owned()];
+    let digest = hex::encode(&Sha256::digest(body));
+    let tags = vec![tag("u", url.as_str()), tag("method", "POST"), tag("payload", &digest)];
+    let event = Event::sign(&node.key, node.now(), kind::HTTP_AUTH, tags, String::new());
+    HeaderValue::from_str(&format!("Nostr {}", STANDARD.encode(event.to_json())))
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "no header").source(error))
+}
+
+const fn limits(most: usize) -> Limits {
+    Limits { max_response_bytes: most, deadline: DEADLINE }
+}
+
+pub(super) fn nonsense(why: &'static str) -> Error {
+    Error::new(ErrorKind::Refused, why)
+}

@@ -1,0 +1,136 @@
+//! One peer: who it is, how far it has acknowledged what we pushed, and how it does.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use talkbox_core::{PublicKey, Timestamp};
+use tokio::sync::Notify;
+
+use super::address::PeerAddress;
+
+/// What is kept of a peer on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerRow {
+    /// Its URL.
+    pub(crate) name: String,
+    /// The key that it showed first, where none was configured.
+    pub(crate) key: Option<PublicKey>,
+    /// The last place in our order of arrival that it has acknowledged.
+    pub(crate) acknowledged: i64,
+}
+
+/// A peer of the operator's list.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(super) address: PeerAddress,
+    state: Mutex<State>,
+    /// It may have missed something: its store is another, or it was away.
+    pub(super) suspect: Notify,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    key: Option<PublicKey>,
+    acknowledged: i64,
+    epoch: Option<String>,
+    health: Health,
+}
+
+/// How a peer does, as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// Why it was not reached the last time.
+    pub(crate) fault: Option<String>,
+    /// When it last answered.
+    pub(crate) seen: Option<Timestamp>,
+    /// When all that both hold was last compared.
+    pub(crate) compared: Option<Timestamp>,
+    /// What it held and we did not, at that time.
+    pub(crate) missing_here: usize,
+    /// What we held and it did not.
+    pub(crate) missing_there: usize,
+}
+
+impl Peer {
+    pub(super) fn new(address: PeerAddress, row: Option<PeerRow>) -> Self {
+        let pinned = row.as_ref().and_then(|row| row.key);
+        let state = State {
+            key: address.key().or(pinned),
+            acknowledged: row.map_or(0, |row| row.acknowledged),
+            epoch: None,
+            health: Health::default(),
+        };
+        Self { address, state: Mutex::new(state), suspect: Notify::new() }
+    }
+
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.lock().key
+    }
+
+    pub(super) fn acknowledged(&self) -> i64 {
+        self.lock().acknowledged
+    }
+
+    pub(super) fn acknowledge(&self, place: i64) {
+        let mut state = self.lock();
+        state.acknowledged = state.acknowledged.max(place);
+    }
+
+    /// What is to be kept.
+    pub(super) fn row(&self) -> PeerRow {
+        let state = self.lock();
+        PeerRow { name: self.address.name().to_owned(), key: state.key, acknowledged: state.acknowledged }
+    }
+
+    /// Learns the key that the peer shows. Whether it is the one that it has to have.
+    pub(super) fn meet(&self, shown: PublicKey) -> bool {
+        *self.lock().key.get_or_insert(shown) == shown
+    }
+
+    /// It answered.
+    pub(super) fn answered(&self, now: Timestamp) {
+        let mut state = self.lock();
+        state.health.seen = Some(now);
+        let was_away = state.health.fault.take().is_some();
+        drop(state);
+        if was_away {
+            tracing::info!(peer = %self.address, "a peer is back");
+            self.suspect.notify_one();
+        }
+    }
+
+    /// Its store is this one. Where it was another before, the peer lost what came after some backup.
+    pub(super) fn shows_epoch(&self, epoch: &str) {
+        let mut state = self.lock();
+        let before = state.epoch.replace(epoch.to_owned());
+        drop(state);
+        if before.is_some_and(|before| before != epoch) {
+            tracing::warn!(peer = %self.address, "a peer has another store than before: it is compared anew");
+            self.suspect.notify_one();
+        }
+    }
+
+    /// It could not be asked, or answered nonsense.
+    pub(super) fn failed(&self, why: String) {
+        let mut state = self.lock();
+        let before = state.health.fault.replace(why);
+        let why = state.health.fault.clone().unwrap_or_default();
+        drop(state);
+        if before.is_none() {
+            tracing::warn!(peer = %self.address, fault = %why, "a peer is away");
+        }
+    }
+
+    /// All that both hold was compared.
+    pub(super) fn compared(&self, now: Timestamp, missing_here: usize, missing_there: usize) {
+        let health = &mut self.lock().health;
+        (health.compared, health.missing_here, health.missing_there) = (Some(now), missing_here, missing_there);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.lock().health.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,62 @@
+//! Who the peers are. Only the operator adds to them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use talkbox_core::{PublicKey, Timestamp};
+
+use super::{
+    address::PeerAddress,
+    peer::{Peer, PeerRow},
+};
+
+/// All peers of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    peers: Vec<Arc<Peer>>,
+}
+
+impl Roster {
+    /// Those of the operator's list, with what is remembered of them.
+    pub(crate) fn new(addresses: Vec<PeerAddress>, rows: Vec<PeerRow>) -> Self {
+        let peer = |address: PeerAddress| {
+            let row = rows.iter().find(|row| row.name == address.name()).cloned();
+            Arc::new(Peer::new(address, row))
+        };
+        Self { peers: addresses.into_iter().map(peer).collect() }
+    }
+
+    pub(crate) fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    /// Whether this is the key of a peer.
+    pub(crate) fn contains(&self, key: &PublicKey) -> bool {
+        self.peers.iter().any(|peer| peer.key().as_ref() == Some(key))
+    }
+
+    /// Whether all that peers hold was compared with one of them, or there is nobody to compare with.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.peers.is_empty() || self.peers.iter().any(|peer| peer.health().compared.is_some())
+    }
+
+    /// The peers as they are shown, with how many events wait for each.
+    pub(crate) fn shown(&self, last: i64) -> Vec<Value> {
+        let secs = |time: Option<Timestamp>| time.map(Timestamp::secs);
+        let shown = |peer: &Arc<Peer>| {
+            let health = peer.health();
+            json!({
+                "url": peer.address.name(),
+                "key": peer.key().map(|key| key.to_hex()),
+                "state": if health.fault.is_some() { "away" } else if health.seen.is_some() { "ok" } else { "unmet" },
+                "fault": health.fault,
+                "seen": secs(health.seen),
+                "compared": secs(health.compared),
+                "missing_here": health.missing_here,
+                "missing_there": health.missing_there,
+                "behind": last.saturating_sub(peer.acknowledged()).max(0),
+            })
+        };
+        self.peers.iter().map(shown).collect()
+    }
+}

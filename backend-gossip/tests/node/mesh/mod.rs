@@ -1,0 +1,5 @@
+//! Nodes that hold the same.
+
+mod converging;
+mod support;
+mod trust;

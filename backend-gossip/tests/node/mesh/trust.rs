@@ -1,0 +1,69 @@
+//! Who may ask for what, and what a peer that is none is told.
+
+use talkbox_core::{
+    SecretKey,
+    anti_entropy::{FrameLimit, IdSet, Initiator},
+};
+
+use super::support::Mesh;
+use crate::{
+    http::support::{get, post, publish},
+    support::{key, wrap},
+};
+
+#[tokio::test]
+async fn the_log_and_the_whole_set_are_for_peers_alone() {
+    let mesh = Mesh::of(2).await;
+    publish(mesh.node(0), &[&wrap(key().id())]).await;
+    mesh.hold(1).await;
+    let text = std::fs::read_to_string(mesh.places[1].data().join("node.key")).expect("a key");
+    let peer = SecretKey::from_nsec(text.trim()).expect("a key");
+    let stranger = key();
+    let message = Initiator::new(FrameLimit::NONE).start(&IdSet::new());
+    assert_eq!(get(mesh.node(0), "/v1/log").by(&peer).send().await.json()["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(get(mesh.node(0), "/v1/log").by(&stranger).send().await.problem().0, 403);
+    assert_eq!(get(mesh.node(0), "/v1/log").send().await.problem().0, 401);
+    assert_eq!(post(mesh.node(0), "/v1/reconcile", message.clone()).send().await.problem().0, 401);
+    // To a stranger it is the set of its own mailbox, which is empty.
+    let answer = post(mesh.node(0), "/v1/reconcile", message.clone()).by(&stranger).open().await;
+    assert_eq!(answer.status().as_u16(), 200);
+    let nonsense = post(mesh.node(0), "/v1/reconcile", vec![0x61, 0xff, 0xff]).by(&peer).send().await;
+    assert_eq!(nonsense.problem(), (400, "malformed".to_owned()));
+}
+
+#[tokio::test]
+async fn a_peer_that_has_another_key_than_it_should_is_not_spoken_to() {
+    let mut mesh = Mesh::unstarted(2);
+    mesh.start(0).await;
+    let url = mesh.places[0].url();
+    let npub = talkbox_core::Address::new(key().id(), &[]).expect("an address").to_string();
+    mesh.start_with(1, |config| config.peers = vec![format!("{url}#{npub}")]).await;
+    publish(mesh.node(1), &[&wrap(key().id())]).await;
+    mesh.until(|states| states[1]["peers"][0]["state"] == "away").await;
+    assert_eq!(get(mesh.node(0), "/v1/peers").send().await.json()["events"], 0);
+    let fault = get(mesh.node(1), "/v1/peers").send().await.json()["peers"][0]["fault"].to_string();
+    assert!(fault.contains("another key"), "{fault}");
+}
+
+#[tokio::test]
+async fn the_key_that_a_peer_shows_first_is_kept() {
+    let mut mesh = Mesh::of(2).await;
+    mesh.until(|states| states.iter().all(|state| state["peers"][0]["state"] == "ok")).await;
+    mesh.stop(0).await;
+    mesh.stop(1).await;
+    std::fs::remove_file(mesh.places[1].data().join("node.key")).expect("removes");
+    mesh.start(0).await;
+    mesh.start(1).await;
+    mesh.until(|states| states[0]["peers"][0]["fault"].to_string().contains("another key")).await;
+}
+
+#[tokio::test]
+async fn a_node_is_ready_when_it_has_compared_with_a_peer() {
+    let mut mesh = Mesh::unstarted(2);
+    mesh.start(0).await;
+    let ready = get(mesh.node(0), "/readyz").send().await;
+    assert_eq!((ready.status, ready.json()["fault"].clone()), (503, "not compared with a peer yet".into()));
+    mesh.start(1).await;
+    mesh.until(|states| states.iter().all(|state| state["peers"][0]["compared"].is_u64())).await;
+    assert_eq!(get(mesh.node(0), "/readyz").send().await.status, 200);
+}
