@@ -4,7 +4,7 @@
 //!   open to it: what somebody else's record names leads to nothing private, and a name is resolved once.
 //! - [`Connect`] is the seam. [`Network`] is the real thing (TCP, a SOCKS5 [proxy](talkbox_core::Proxy), TLS), a test
 //!   stands in for it. What is above the seam asks the system for nothing: no sockets, no clock, no randomness.
-//! - [`Http`] asks over it, with bounds on everything that comes back; [`events`] and [`lines`] read what goes on.
+//! - [`Http`] asks over it, with bounds on everything that comes back; [`events()`] and [`lines()`] read what goes on.
 //!
 //! A backend that speaks something else takes the bytes from [`Connect`] itself, as that of relays does.
 

@@ -101,3 +101,20 @@ fn undelayed(stream: io::Result<TcpStream>) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_held_back_to_be_sent_with_what_follows() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
+        let endpoint = Endpoint::new("node", &url).expect("an endpoint");
+        let network = Network::new(Duration::from_secs(30), None);
+        let stream = network.directly(&endpoint, Trust::Configured).await.expect("connected");
+        assert!(stream.nodelay().expect("asked"));
+    }
+}

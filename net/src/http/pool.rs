@@ -260,3 +260,44 @@ fn closed(endpoint: &Endpoint) -> Error {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use talkbox_core::async_trait;
+
+    use super::*;
+    use crate::connect::ByteStream;
+
+    /// Reaches nobody.
+    #[derive(Debug)]
+    struct Nowhere;
+
+    #[async_trait]
+    impl Connect for Nowhere {
+        async fn connect(&self, endpoint: &Endpoint, _: Trust) -> Result<ByteStream> {
+            Err(endpoint.error(ErrorKind::Unreachable, "nobody there"))
+        }
+    }
+
+    fn key(number: usize) -> Key {
+        let url = format!("https://{number}.example").parse().expect("a URL");
+        (Endpoint::new("node", &url).expect("an endpoint"), Trust::Foreign)
+    }
+
+    #[tokio::test]
+    async fn where_nothing_goes_on_is_forgotten() {
+        let bounds = Bounds { requests: 1, streams: 1, idle: 1, idle_for: Duration::from_secs(1) };
+        let pool = Arc::new(Pool::new(Arc::new(Nowhere), bounds));
+        for number in 0..100 {
+            let ticket = pool.enter(key(number), Use::Request).await.expect("the first one");
+            ticket.fresh().await.expect_err("nobody there");
+            assert!(pool.enter(key(number), Use::Request).now_or_never().is_none(), "one at a time");
+            assert_eq!(lock(&pool.state).places.len(), 1, "whoever holds a turn is not forgotten");
+            drop(ticket);
+            assert_eq!(lock(&pool.state).places.len(), 0);
+        }
+    }
+}

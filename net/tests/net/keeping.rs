@@ -71,6 +71,23 @@ async fn a_connection_that_ended_meanwhile_costs_nothing() {
     assert_eq!((server.seen.accepted(), server.seen.asked().len()), (3, 3));
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_the_kept_connections_one_that_has_ended_is_passed_over() {
+    let end = Arc::new(Notify::new());
+    let told = Arc::clone(&end);
+    let memory = Memory::new(move |asked| match asked.number {
+        // It is kept last, and would be the first to be used.
+        1 => vec![Step::Pause(2 * SECOND), answer(""), Step::Await(Arc::clone(&told)), Step::Close],
+        _ => vec![Step::Pause(SECOND), answer("")],
+    });
+    let http = http_in(&memory, Bounds::default());
+    ask_at_once(&http, 2).await;
+    end.notify_one();
+    memory.seen.ended(1).await;
+    ask_at_once(&http, 1).await;
+    assert_eq!(memory.seen.asked().iter().map(|asked| asked.connection).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
 /// It ends just when the request comes: the request was written, and nobody knows whether it was read.
 #[tokio::test]
 async fn what_a_kept_connection_did_not_answer_is_asked_once_more() {
@@ -129,33 +146,33 @@ async fn what_comes_unasked_answers_nothing() {
     assert_eq!(server.seen.accepted(), 2);
 }
 
-/// Whoever has answered without reading all of the request is of no more use, but the answer is.
+/// Whoever has answered without reading all of the request is of no more use, but the answer is. The rest of the request
+/// is not sent after it.
 #[tokio::test]
 async fn an_answer_that_comes_early_is_an_answer() {
+    // More than all buffers between the two.
+    const SIZE: usize = 32 << 20;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
-    let serving = async {
-        let mut held = Vec::new();
-        loop {
+    let http = http();
+    for _ in 0..2 {
+        let serving = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             stream.read_u8().await.expect("a request");
             let head = "HTTP/1.1 413 Too Large\r\ncontent-length: 8\r\n\r\ntoo much";
             stream.write_all(head.as_bytes()).await.expect("is read");
-            // More than the buffers between the two take is never read.
-            held.push(stream);
+            stream
+        };
+        let big = Request::post(url.parse().expect("a URL"), Trust::Configured, vec![b'x'; SIZE]);
+        let (answer, mut stream) = tokio::join!(http.request(big, LIMITS), serving);
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status.as_u16(), &*answer.body), (413, &b"too much"[..]));
+        let (mut rest, mut buffer) = (0, vec![0; 64 * 1024]);
+        // A connection that is cut may end with an error.
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            rest += read;
         }
-    };
-    let asking = async {
-        let http = http();
-        for _ in 0..2 {
-            let big = Request::post(url.parse().expect("a URL"), Trust::Configured, vec![b'x'; 32 << 20]);
-            let answer = http.request(big, LIMITS).await.expect("an answer");
-            assert_eq!((answer.status.as_u16(), &*answer.body), (413, &b"too much"[..]));
-        }
-    };
-    tokio::select! {
-        () = asking => {}
-        () = serving => {}
+        assert!(rest < SIZE, "it was cut");
     }
 }
 
