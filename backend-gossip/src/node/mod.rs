@@ -25,6 +25,7 @@ mod info;
 mod intake;
 mod listen;
 mod live;
+pub mod maintenance;
 mod mesh;
 mod outbox;
 mod own_url;
@@ -35,6 +36,7 @@ mod server;
 mod session;
 mod shares;
 mod store;
+mod survey;
 mod tls;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -65,6 +67,7 @@ pub use self::{
     context::{NodeContext, OsRandomness, Randomness},
     listen::{Bind, Listen, Stream, Tcp},
     proxies::Subnet,
+    survey::{NodeState, PeerState, survey},
     tls::TlsFiles,
 };
 
@@ -301,7 +304,10 @@ async fn collect(node: Arc<Shared>) {
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
-            _ = rounds.tick() => while node.store.writer().expire(hour(node.now())).await {},
+            _ = rounds.tick() => {
+                while node.store.writer().expire(hour(node.now())).await {}
+                node.store.mark().await;
+            }
             () = stop.asked() => return,
         }
     }

@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod info;
 mod kill;
+mod maintenance;
 mod mesh;
 mod reconcile;
 mod replaceable;

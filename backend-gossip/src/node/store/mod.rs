@@ -2,6 +2,7 @@
 
 mod apply;
 mod arrivals;
+mod mark;
 mod peers;
 mod place;
 mod query;
@@ -23,17 +24,19 @@ use std::{
 
 use self::{
     apply::Quota,
+    mark::Mark,
     place::Place,
     query::At,
     readers::Readers,
-    schema::{open_writer, storage},
+    schema::open_writer,
     search::Search,
     writer::Running,
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
     query::{Key, Reader, Stored},
-    row::Packed,
+    row::{Packed, Row},
+    schema::{AFTER_BACKUP, storage},
     search::{Collect, Count, Newest, Set, Short},
     writer::Writer,
 };
@@ -50,6 +53,9 @@ use talkbox_core::{
 /// still little to wait for.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// The file of the store, in its folder.
+pub(crate) const FILE: &str = "node.sqlite3";
+
 /// The store of one node.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -58,6 +64,7 @@ pub(crate) struct Store {
     held: Arc<RwLock<IdSet>>,
     readers: Arc<Readers>,
     epoch: u64,
+    mark: Mark,
     running: Mutex<Option<Running>>,
     limits: Limits,
     /// Held, so that no second node opens the same store.
@@ -79,8 +86,10 @@ impl Store {
     ) -> Result<Self> {
         let place = Arc::new(Place::new(directory)?);
         let lock = place.lock()?;
-        let path = place.path().join("node.sqlite3");
-        let (conn, epoch) = open_writer(&path, place.durability(), epoch)?;
+        let path = place.path().join(FILE);
+        let mark = Mark::of(place.path());
+        let (conn, epoch) =
+            open_writer(&path, place.durability(), epoch, |epoch, last| mark.is_ahead(epoch, last))?;
         let readers = Readers::start(&path, &place, work)?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
         let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work)?;
@@ -89,6 +98,7 @@ impl Store {
             held,
             readers: Arc::new(readers),
             epoch,
+            mark,
             running: Mutex::new(Some(running)),
             limits: limits.clone(),
             lock,
@@ -255,12 +265,25 @@ impl Store {
         self.readers.read(party, Duration::from_secs(self.limits.query_timeout), query).await
     }
 
+    /// Notes how far the store is, so that it is noticed where an earlier state of it is put back.
+    pub(crate) async fn mark(&self) {
+        match self.last(Party::Node).await {
+            Ok(last) => {
+                if let Err(error) = self.mark.set(self.epoch, last) {
+                    tracing::warn!(%error, "how far the store is could not be noted");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "how far the store is could not be read"),
+        }
+    }
+
     /// Ends the writer when all that was queued is committed, and lets another node have the store.
     pub(crate) async fn stop(&self) {
         self.writer.stop();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
             running.end().await;
+            self.mark().await;
             self.readers.stop().await;
         }
         if let Err(error) = self.lock.unlock() {

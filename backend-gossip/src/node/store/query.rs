@@ -76,7 +76,7 @@ impl Stored {
 macro_rules! row_where {
     ($condition:literal) => {
         concat!(
-            "SELECT e.seq, e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires ",
+            "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires, e.seq ",
             "FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox WHERE ",
             $condition
         )
@@ -98,30 +98,18 @@ pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Op
         }
     };
     let Some(row) = rows.next()? else { return Ok(None) };
-    let blob = |column: usize| -> Result<&[u8]> { Ok(row.get_ref(column)?.as_blob()?) };
-    let (author, mailbox) = (blob(2)?, row.get_ref(5)?.as_blob_or_null()?);
-    let json = Row {
-        id: blob(1)?,
-        author,
-        created_at: row.get::<_, i64>(3)?.unsigned_abs(),
-        kind: row.get(4)?,
-        mailbox,
-        tags: blob(6)?,
-        content: blob(7)?,
-        form: row.get(8)?,
-        sig: blob(9)?,
-    }
-    .to_json();
+    let read = Row::read(row)?;
+    let (author, mailbox, json) = (read.author, read.mailbox, read.to_json());
     let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
     let (Some(json), Some(author)) = (json, key(author)) else {
-        tracing::error!(seq = row.get::<_, i64>(0)?, "a damaged row is not served");
+        tracing::error!(seq = row.get::<_, i64>(10)?, "a damaged row is not served");
         return Ok(None);
     };
     Ok(Some(Stored {
-        kind: row.get(4)?,
+        kind: row.get(3)?,
         author: PublicKey::from_bytes(author),
         mailbox: mailbox.and_then(key).map(MailboxId::from_bytes),
-        expires: Timestamp(row.get::<_, i64>(10)?.unsigned_abs()),
+        expires: Timestamp(row.get::<_, i64>(9)?.unsigned_abs()),
         json,
     }))
 }

@@ -212,7 +212,7 @@ mod tests {
     fn readers() -> Arc<Readers> {
         let place = Arc::new(Place::new(None).expect("a directory"));
         let path = place.path().join("store");
-        let _writer = open_writer(&path, Durability::Temporary, [1; 8]).expect("opens");
+        let _writer = open_writer(&path, Durability::Temporary, [1; 8], |_, _| false).expect("opens");
         Arc::new(Readers::start(&path, &place, Work::Threads).expect("starts"))
     }
 

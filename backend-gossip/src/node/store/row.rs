@@ -56,6 +56,27 @@ pub(crate) struct Row<'a> {
     pub(crate) sig: &'a [u8],
 }
 
+impl<'a> Row<'a> {
+    /// Takes the columns id, author, created_at, kind, key of the mailbox, tags, content, form, sig.
+    ///
+    /// # Errors
+    /// Those of SQLite, also for a column of another type than it has.
+    pub(crate) fn read(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let blob = |column: usize| -> rusqlite::Result<&'a [u8]> { Ok(row.get_ref(column)?.as_blob()?) };
+        Ok(Self {
+            id: blob(0)?,
+            author: blob(1)?,
+            created_at: row.get::<_, i64>(2)?.unsigned_abs(),
+            kind: row.get(3)?,
+            mailbox: row.get_ref(4)?.as_blob_or_null()?,
+            tags: blob(5)?,
+            content: blob(6)?,
+            form: row.get(7)?,
+            sig: blob(8)?,
+        })
+    }
+}
+
 impl Row<'_> {
     /// The event as canonical JSON. `None` for a row that is not what was stored: its id is not its hash.
     pub(crate) fn to_json(&self) -> Option<String> {

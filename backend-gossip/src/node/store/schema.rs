@@ -5,6 +5,8 @@ use std::{path::Path, time::Duration};
 use rusqlite::{Connection, OpenFlags};
 use talkbox_core::{Error, ErrorKind, Result};
 
+use super::query::last_seq;
+
 /// The schema that this code reads and writes, in `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// How long a connection waits for a lock of another. The writer holds one for a few milliseconds.
@@ -105,15 +107,26 @@ pub(crate) enum Durability {
     Temporary,
 }
 
-/// Opens the writer's connection: makes the schema or checks it.
+/// Opens the writer's connection: makes the schema or checks it. An earlier state of the store that was put back, as a
+/// backup or where it was further before, gets the fresh epoch.
 ///
 /// # Errors
 /// `Storage` where the file cannot be opened, is damaged, or was written by a newer version.
-pub(crate) fn open_writer(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(Connection, u64)> {
-    open_checked(path, durability, epoch).map_err(|error| error.op("open the store").with("path", path.display()))
+pub(crate) fn open_writer(
+    path: &Path,
+    durability: Durability,
+    epoch: [u8; 8],
+    was_further: impl FnOnce(u64, i64) -> bool,
+) -> Result<(Connection, u64)> {
+    open_checked(path, durability, epoch, was_further).map_err(|error| error.op("open the store").with("path", path.display()))
 }
 
-fn open_checked(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(Connection, u64)> {
+fn open_checked(
+    path: &Path,
+    durability: Durability,
+    fresh: [u8; 8],
+    was_further: impl FnOnce(u64, i64) -> bool,
+) -> Result<(Connection, u64)> {
     let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(storage)?;
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(storage)?;
     if version > VERSION {
@@ -140,12 +153,23 @@ fn open_checked(path: &Path, durability: Durability, epoch: [u8; 8]) -> Result<(
         .with("check", check));
     }
     if version < VERSION {
-        migrate(&mut conn, version, epoch).map_err(storage)?;
+        migrate(&mut conn, version, fresh).map_err(storage)?;
     }
+    let mut epoch = epoch_of(&conn)?;
+    let last = last_seq(&conn).map_err(storage)?;
+    if is_restored(&conn).map_err(storage)? || was_further(epoch, last) {
+        renew(&mut conn, fresh).map_err(storage)?;
+        epoch = u64::from_be_bytes(fresh);
+        tracing::warn!("the store is an earlier state that was put back: it has a new epoch");
+    }
+    Ok((conn, epoch))
+}
+
+fn epoch_of(conn: &Connection) -> Result<u64> {
     let epoch: Vec<u8> =
         conn.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0)).map_err(storage)?;
     let epoch = <[u8; 8]>::try_from(epoch).map_err(|_| Error::new(ErrorKind::Storage, "the store has no epoch"))?;
-    Ok((conn, u64::from_be_bytes(epoch)))
+    Ok(u64::from_be_bytes(epoch))
 }
 
 /// Brings the store to this version, all or nothing.
@@ -159,6 +183,23 @@ fn migrate(conn: &mut Connection, from: i64, epoch: [u8; 8]) -> rusqlite::Result
         tx.execute("INSERT INTO meta VALUES ('epoch', ?1)", [&epoch[..]])?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
+}
+
+/// What a backup has in `meta`, so that whoever opens it knows that it is one.
+pub(crate) const AFTER_BACKUP: &str = "after_backup";
+
+fn is_restored(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare("SELECT 1 FROM meta WHERE name = ?1")?.exists([AFTER_BACKUP])
+}
+
+/// Gives a store that was put back a new epoch: places in its order of arrival are given anew, so that those that were
+/// given after the backup mean nothing. What peers had acknowledged they may have lost meanwhile as well, which comparing
+/// finds out.
+fn renew(conn: &mut Connection, epoch: [u8; 8]) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    tx.execute("UPDATE meta SET value = ?1 WHERE name = 'epoch'", [&epoch[..]])?;
+    tx.execute("DELETE FROM meta WHERE name = ?1", [AFTER_BACKUP])?;
     tx.commit()
 }
 

@@ -32,7 +32,7 @@ const PARTY: Party = Party::Connection(1);
 const NOW: Timestamp = Timestamp(1_800_000_000);
 
 fn open(directory: &tempfile::TempDir) -> Connection {
-    open_writer(&directory.path().join("store"), Durability::Temporary, [1; 8]).expect("opens").0
+    open_writer(&directory.path().join("store"), Durability::Temporary, [1; 8], |_, _| false).expect("opens").0
 }
 
 fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {

@@ -134,9 +134,11 @@ async fn a_store_of_an_old_backup_gets_back_what_it_lost() {
     let after: Vec<_> = (0..5).map(|_| wrap(owner.id())).collect();
     publish(mesh.node(0), &after.iter().collect::<Vec<_>>()).await;
     mesh.hold(6).await;
+    let epoch = mesh.node(0).epoch();
     mesh.stop(0).await;
     std::fs::write(&file, old).expect("writes");
     mesh.start(0).await;
+    assert_ne!(mesh.node(0).epoch(), epoch, "what comes now has places that others had");
     mesh.hold(6).await;
     let ids: Vec<_> = after.iter().map(|event| EnvelopeId::from(event.id()).to_hex()).collect();
     let have = serde_json::json!({"ids": ids}).to_string();

@@ -1,0 +1,169 @@
+//! What an operator does with a store: back it up, check it, see what has expired. Beside a running node as well as
+//! without one.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, backup::Backup};
+use talkbox_core::{Error, ErrorKind, EventId, Result, Timestamp, event::Event};
+
+use super::{
+    hour,
+    store::{AFTER_BACKUP, FILE, Row, storage},
+};
+
+/// Pages that a backup copies before the node may write again: 4 MiB, a few milliseconds.
+const PAGES: std::ffi::c_int = 1_024;
+/// The pause between two of these steps.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Damaged events that a report names.
+const MAX_NAMED: usize = 100;
+
+/// What was backed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackedUp {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// How many events are in it.
+    pub events: u64,
+}
+
+/// Copies the store in this folder, as it is at one moment, into a file. The node goes on meanwhile.
+///
+/// Put into a folder as `node.sqlite3`, the file is a store. A node that opens it gives it a new epoch, so that clients
+/// and peers notice that the order of arrival is another. The key of the node is not in it.
+///
+/// # Errors
+/// `InvalidInput` where the file is there already; `Storage` where there is no store or the copy fails: then nothing is
+/// left behind.
+pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
+    let source = open(data)?;
+    // Reserves the name, so that nothing is overwritten.
+    File::create_new(to).map_err(|error| {
+        let kind = if error.kind() == std::io::ErrorKind::AlreadyExists { ErrorKind::InvalidInput } else { ErrorKind::Storage };
+        Error::new(kind, "the file of the backup cannot be made").with("path", to.display()).source(error)
+    })?;
+    let copied = copy(&source, to);
+    if copied.is_err() {
+        let _nothing_to_remove = std::fs::remove_file(to);
+    }
+    copied
+}
+
+fn copy(source: &Connection, to: &Path) -> Result<BackedUp> {
+    let mut target = Connection::open(to).map_err(storage)?;
+    Backup::new(source, &mut target).and_then(|backup| backup.run_to_completion(PAGES, PAUSE, None)).map_err(storage)?;
+    let events = target
+        .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")
+        .and_then(|()| target.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP]))
+        .and_then(|_| target.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)))
+        .map_err(storage)?;
+    target.close().map_err(|(_, error)| storage(error))?;
+    let unread = |error| Error::new(ErrorKind::Storage, "the backup cannot be read").source(error);
+    let file = File::open(to).map_err(unread)?;
+    file.sync_all().map_err(unread)?;
+    Ok(BackedUp { path: to.to_owned(), bytes: file.metadata().map_err(unread)?.len(), events: events.unsigned_abs() })
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// How many events were looked at.
+    pub events: u64,
+    /// How many of them are not what was stored: their id is not their hash, or their signature does not hold.
+    pub damaged: u64,
+    /// The first hundred of these.
+    pub named: Vec<EventId>,
+    /// What SQLite finds wrong with its pages and indexes.
+    pub faults: Vec<String>,
+}
+
+impl Verified {
+    /// Whether all is well.
+    pub const fn is_sound(&self) -> bool {
+        self.damaged == 0 && self.faults.is_empty()
+    }
+}
+
+/// Checks the store in this folder: every page and index, and of every event the id and the signature. It takes about
+/// 60 µs an event.
+///
+/// # Errors
+/// `Storage` where there is no store or it cannot be read at all.
+pub fn verify(data: &Path) -> Result<Verified> {
+    let conn = open(data)?;
+    let mut found = Verified::default();
+    let mut check = conn.prepare("PRAGMA integrity_check(20)").map_err(storage)?;
+    let faults = check.query_map([], |row| row.get::<_, String>(0)).map_err(storage)?;
+    found.faults = faults.collect::<rusqlite::Result<_>>().map_err(storage)?;
+    found.faults.retain(|fault| fault != "ok");
+    let mut rows = conn
+        .prepare(
+            "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig
+             FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox",
+        )
+        .map_err(storage)?;
+    let mut rows = rows.query([]).map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        found.events += 1;
+        let json = Row::read(row).ok().and_then(|row| row.to_json());
+        if json.is_none_or(|json| Event::parse(&json).is_err()) {
+            found.damaged += 1;
+            if found.named.len() < MAX_NAMED
+                && let Ok(id) = row.get(0)
+            {
+                found.named.push(EventId::from_bytes(id));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What has expired and is still on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Collectable {
+    /// How many events.
+    pub events: u64,
+    /// How many bytes their rows have.
+    pub bytes: u64,
+}
+
+/// What the node would remove from the store in this folder at this time. A running node does that every minute.
+///
+/// # Errors
+/// `Storage` where there is no store or it cannot be read.
+pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
+    let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
+    open(data)?
+        .query_row(
+            "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event WHERE expires <= ?1",
+            [until],
+            |row| {
+                Ok(Collectable {
+                    events: row.get::<_, i64>(0)?.unsigned_abs(),
+                    bytes: row.get::<_, i64>(1)?.unsigned_abs(),
+                })
+            },
+        )
+        .map_err(storage)
+}
+
+/// Opens the store to read it.
+fn open(data: &Path) -> Result<Connection> {
+    let path = data.join(FILE);
+    // Not read-only: the log of a node that was killed has to be read, too.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&path, flags).map_err(|error| storage(error).with("path", path.display()))?;
+    conn.busy_timeout(Duration::from_secs(5))
+        .and_then(|()| conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;"))
+        .map_err(storage)?;
+    Ok(conn)
+}

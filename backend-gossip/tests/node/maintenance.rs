@@ -1,0 +1,81 @@
+//! What an operator does with a store.
+
+use talkbox_backend_gossip::node::{Node, maintenance};
+use talkbox_core::ErrorKind;
+
+use crate::{
+    http::support::{get, publish},
+    support::{NOW, key, node_at, wrap, wrap_by},
+};
+
+async fn start(directory: &tempfile::TempDir) -> Node {
+    let data = directory.path().to_owned();
+    node_at(NOW, |config| config.data = Some(data)).await.0
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_node_is_a_store_of_its_own_epoch() {
+    let (original, copy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let node = start(&original).await;
+    let owner = key();
+    publish(&node, &[&wrap(owner.id()), &wrap(owner.id())]).await;
+    let to = copy.path().join("node.sqlite3");
+    let made = maintenance::backup(original.path(), &to).expect("is made");
+    assert_eq!((made.events, &made.path), (2, &to));
+    assert!(made.bytes > 0);
+    publish(&node, &[&wrap(owner.id())]).await;
+    let taken = maintenance::backup(original.path(), &to).expect_err("it is there already");
+    assert_eq!(taken.kind(), ErrorKind::InvalidInput);
+
+    let restored = start(&copy).await;
+    assert_ne!(restored.epoch(), node.epoch());
+    let path = format!("/v1/mailboxes/{}/envelopes", owner.id().to_hex());
+    let old = format!("{path}?after={:016x}.1", node.epoch());
+    assert_eq!(get(&restored, &old).by(&owner).send().await.problem(), (410, "cursor-unknown".to_owned()));
+    let page = get(&restored, &path).by(&owner).send().await.json();
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(2));
+    let epoch = restored.epoch();
+    restored.shutdown().await;
+    assert_eq!(start(&copy).await.epoch(), epoch, "it is new once");
+}
+
+#[tokio::test]
+async fn a_check_finds_what_is_damaged_though_sqlite_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = start(&directory).await;
+    let mail: Vec<_> = (0..4).map(|_| wrap(key().id())).collect();
+    publish(&node, &mail.iter().collect::<Vec<_>>()).await;
+    let sound = maintenance::verify(directory.path()).expect("checks");
+    assert!(sound.is_sound(), "{sound:?}");
+    assert_eq!(sound.events, 4);
+    let file = rusqlite::Connection::open(directory.path().join("node.sqlite3")).expect("opens");
+    let spoil = |column: &str, at: usize| {
+        let sql = format!("UPDATE event SET {column} = zeroblob(length({column})) WHERE id = ?1");
+        assert_eq!(file.execute(&sql, [&mail[at].id().as_bytes()[..]]).expect("writes"), 1);
+    };
+    spoil("content", 1);
+    spoil("sig", 2);
+    let found = maintenance::verify(directory.path()).expect("checks");
+    assert!(!found.is_sound());
+    assert_eq!((found.events, found.damaged, found.faults.len()), (4, 2, 0));
+    let mut named = found.named;
+    let mut spoilt = [mail[1].id(), mail[2].id()];
+    named.sort_unstable();
+    spoilt.sort_unstable();
+    assert_eq!(named, spoilt);
+    let nothing = tempfile::tempdir().expect("a directory");
+    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::Storage);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_counted_before_it_goes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = start(&directory).await;
+    let soon = NOW.plus(10).to_string();
+    let short = wrap_by(&key(), key().id(), NOW, &[&["expiration", &soon]]);
+    publish(&node, &[&short, &wrap(key().id())]).await;
+    assert_eq!(maintenance::collectable(directory.path(), NOW).expect("counts").events, 0);
+    let later = maintenance::collectable(directory.path(), NOW.plus(3_600)).expect("counts");
+    assert_eq!(later.events, 1);
+    assert!(later.bytes > 300);
+}

@@ -1,0 +1,169 @@
+//! `talkbox node`: a relay that keeps envelopes for mailboxes, until it is asked to end; and what an operator asks of one.
+
+mod mesh;
+mod settings;
+mod store;
+
+use std::{
+    fs::TryLockError,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+use talkbox_backend_gossip::{Node, NodeContext};
+use talkbox_core::Error;
+
+use self::settings::Settings;
+use crate::{
+    exit::{Code, Failure, Outcome},
+    interrupt,
+    session::Session,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "A node is a Nostr relay that serves sealed messages to their owners alone, and an HTTP service beside \
+                        it on the same port. Nodes that name each other as peers hold the same. For senders elsewhere \
+                        give it a certificate, or put a proxy before it that gives wss:// and name that with \
+                        --public-url; a proxy on another computer has to be named with --trusted-proxy, or all its \
+                        clients count as one address.\n\nIt logs to standard error; -v shows connections, -q errors \
+                        alone. Ctrl-C or SIGTERM end it; what it acknowledged is on the disk."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// How the peers of a node do
+    Peers {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Check a store, event by event; or with --all whether a node and its peers hold the same
+    Verify {
+        /// Compare a running node with its peers
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Copy the store into a file while the node runs
+    Backup {
+        /// The file; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Say what has expired: the node removes it by itself, within a minute of each hour
+    Gc {
+        /// Remove nothing, only say
+        #[arg(long, required = true)]
+        dry_run: bool,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Which node.
+#[derive(Debug, clap::Args)]
+struct At {
+    /// The node
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7447", env = "TALKBOX_NODE_URL")]
+    url: String,
+}
+
+/// Whose store.
+#[derive(Debug, clap::Args)]
+struct Of {
+    /// The folder of the store [default: `node` in the data folder]
+    #[arg(long, value_name = "DIR", env = "TALKBOX_NODE_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+}
+
+impl Of {
+    fn folder(&self, session: &Session) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| default_folder(session))
+    }
+}
+
+fn default_folder(session: &Session) -> PathBuf {
+    session.paths.data().join("node")
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let output = &session.output;
+    match &arguments.action {
+        None => serve(session, &arguments.settings).await,
+        Some(Action::Peers { at }) => mesh::peers(output, &at.url).await,
+        Some(Action::Verify { all: true, at, .. }) => mesh::verify(output, &at.url).await,
+        Some(Action::Verify { all: false, of, .. }) => store::verify(output, &of.folder(session)).await,
+        Some(Action::Backup { to, of }) => store::backup(output, &of.folder(session), to).await,
+        Some(Action::Gc { of, .. }) => store::collectable(output, &of.folder(session)).await,
+    }
+}
+
+impl Arguments {
+    /// Whether it runs until it is asked to end.
+    pub(crate) const fn is_service(&self) -> bool {
+        self.action.is_none()
+    }
+}
+
+async fn serve(session: &Session, settings: &Settings) -> Outcome {
+    let config = settings.read(default_folder(session))?;
+    let (listen, data) = (config.listen, config.data.clone().unwrap_or_default());
+    let node = match Node::start(config, NodeContext::default()).await {
+        Ok(node) => node,
+        Err(error) => return Err(not_started(error, listen, &data)),
+    };
+    let told = if session.output.is_json() {
+        session.output.object(&json!({"event": "listening", "url": node.url(), "data": data}))
+    } else {
+        session.output.line(format_args!("listening on {}", node.url()))
+    };
+    // Where nobody hears that it listens, it does not stay behind.
+    if told.is_ok() {
+        interrupt::requested().await;
+    }
+    session.output.note("closing");
+    node.shutdown().await;
+    told.map(|()| Code::Done)
+}
+
+/// Why the node does not start, and what to do.
+fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
+    let cause = std::error::Error::source(&error);
+    let listening = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_taken =
+        matches!(cause.and_then(|cause| cause.downcast_ref::<TryLockError>()), Some(TryLockError::WouldBlock));
+    let hint = match listening {
+        _ if is_taken => format!(
+            "another node runs with {}: stop that one, or give this one a folder of its own with `--data DIR`",
+            data.display()
+        ),
+        Some(io::ErrorKind::AddrInUse) => format!(
+            "another program, perhaps another node, listens on {listen}: stop it, or choose another port with \
+             `--listen {}:0`",
+            listen.ip()
+        ),
+        Some(io::ErrorKind::AddrNotAvailable) => {
+            "this computer does not have that address; `--listen 0.0.0.0:7447` is all of its addresses".to_owned()
+        }
+        Some(io::ErrorKind::PermissionDenied) => {
+            "you may not use that port or folder; ports below 1024 are the administrator's".to_owned()
+        }
+        _ if error.context("public_url").is_some() => "give a URL such as `--public-url wss://node.example`".to_owned(),
+        _ => return error.into(),
+    };
+    Failure::from(error).hint(hint)
+}

@@ -1,0 +1,263 @@
+//! The settings of a node: flag before environment before file before default.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use talkbox_backend_gossip::{
+    Limits, NodeConfig,
+    node::{Subnet, TlsFiles},
+};
+use talkbox_core::{Error, ErrorKind};
+
+use crate::exit::Failure;
+
+/// Where a node listens by default.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7447);
+
+/// The flags of a node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// A file with the settings of the node, in TOML; a flag goes before what it says
+    #[arg(long, value_name = "FILE", env = "TALKBOX_NODE_SETTINGS", hide_env_values = true)]
+    settings: Option<PathBuf>,
+    /// The address and port to listen on; port 0 lets the system choose [default: 127.0.0.1:7447]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TALKBOX_NODE_LISTEN", hide_env_values = true)]
+    listen: Option<SocketAddr>,
+    /// The folder of its store [default: `node` in the data folder]
+    #[arg(long, value_name = "DIR", env = "TALKBOX_NODE_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+    /// The URL under which clients reach it, such as `wss://node.example`; needed behind a proxy
+    #[arg(long, value_name = "URL", env = "TALKBOX_NODE_PUBLIC_URL", hide_env_values = true)]
+    public_url: Option<String>,
+    /// The name that it shows
+    #[arg(long, value_name = "NAME", env = "TALKBOX_NODE_NAME", hide_env_values = true)]
+    name: Option<String>,
+    /// Serve sealed messages to anybody, as most relays do
+    #[arg(long)]
+    open_reads: bool,
+    /// A node that holds the same as this one and may read all of it: `https://node.example`, or with its key
+    /// `https://node.example#npub1…`; may be given several times
+    #[arg(long = "peer", value_name = "URL", env = "TALKBOX_NODE_PEERS", value_delimiter = ',', hide_env_values = true)]
+    peers: Vec<String>,
+    /// The certificate for TLS and those that lead to its authority, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "TALKBOX_NODE_TLS_CERT", hide_env_values = true)]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "TALKBOX_NODE_TLS_KEY", hide_env_values = true)]
+    tls_key: Option<PathBuf>,
+    /// A proxy whose `X-Forwarded-For` is believed, as an address or a subnet such as `10.0.0.0/8`; may be given several
+    /// times
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "SUBNET",
+        env = "TALKBOX_NODE_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    trusted_proxies: Vec<Subnet>,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+/// What an operator most often sets. Its defaults are those of [`Limits`], which a test compares.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct Bounds {
+    /// The work that a sealed message has to show, in bits (NIP-13) [default: 0]
+    #[arg(
+        long,
+        value_name = "BITS",
+        value_parser = clap::value_parser!(u8).range(..=64),
+        env = "TALKBOX_NODE_MIN_WORK",
+        hide_env_values = true
+    )]
+    min_work: Option<u8>,
+    /// The largest store, in MiB; above it only deletions are taken; 0: as much as the disk has [default: 0]
+    #[arg(
+        long,
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(..=MOST_MEBIBYTES),
+        env = "TALKBOX_NODE_MAX_STORE",
+        hide_env_values = true
+    )]
+    max_store: Option<u64>,
+    /// Most MiB of one mailbox [default: 256]
+    #[arg(
+        long,
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u64).range(1..=MOST_MEBIBYTES),
+        env = "TALKBOX_NODE_MAX_MAILBOX",
+        hide_env_values = true
+    )]
+    max_mailbox: Option<u64>,
+    /// Most sealed messages of one mailbox [default: 100000]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u64).range(1..),
+        env = "TALKBOX_NODE_MAX_MAILBOX_MESSAGES",
+        hide_env_values = true
+    )]
+    max_mailbox_messages: Option<u64>,
+    /// Messages that one address may send per second, on average, and requests that it may make; 0: any number
+    /// [default: 20]
+    #[arg(long, value_name = "NUMBER", env = "TALKBOX_NODE_RATE", hide_env_values = true)]
+    rate: Option<u32>,
+    /// Most connections in all [default: 4096]
+    #[arg(long, value_name = "NUMBER", env = "TALKBOX_NODE_MAX_CONNECTIONS", hide_env_values = true)]
+    max_connections: Option<usize>,
+    /// Most connections of one address [default: 32]
+    #[arg(long, value_name = "NUMBER", env = "TALKBOX_NODE_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true)]
+    max_connections_per_address: Option<usize>,
+}
+
+/// More than any disk has, and in bytes still far from the end of the numbers.
+const MOST_MEBIBYTES: u64 = 1 << 40;
+
+impl Settings {
+    /// The folder of the store: that of the flag or of the file, or this one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+
+    /// The settings in force.
+    ///
+    /// # Errors
+    /// Bad input where the file cannot be read, or holds what is no setting.
+    pub(super) fn read(&self, data: PathBuf) -> Result<NodeConfig, Failure> {
+        let mut config = match &self.settings {
+            None => NodeConfig::default(),
+            Some(path) => {
+                let invalid = |why: String| {
+                    Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()))
+                };
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
+                let read: NodeConfig = toml::from_str(&text)
+                    .map_err(|error| invalid(format!("the settings of the node are wrong: {error}")))?;
+                // The library's own default is a free port, which is of no use to a service.
+                if text.lines().any(|line| line.trim_start().starts_with("listen")) {
+                    read
+                } else {
+                    let mut read = read;
+                    read.listen = LISTEN;
+                    read
+                }
+            }
+        };
+        if self.settings.is_none() {
+            config.listen = LISTEN;
+        }
+        self.set(&mut config);
+        config.data.get_or_insert(data);
+        Ok(config)
+    }
+
+    fn set(&self, config: &mut NodeConfig) {
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(data) = &self.data {
+            config.data = Some(data.clone());
+        }
+        if let Some(url) = &self.public_url {
+            config.public_url = Some(url.clone());
+        }
+        if let Some(name) = &self.name {
+            config.name.clone_from(name);
+        }
+        if self.open_reads {
+            config.gate_reads = false;
+        }
+        if !self.peers.is_empty() {
+            config.peers.clone_from(&self.peers);
+        }
+        if let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) {
+            config.tls = Some(TlsFiles { certificate, key });
+        }
+        if !self.trusted_proxies.is_empty() {
+            config.trusted_proxies.clone_from(&self.trusted_proxies);
+        }
+        self.bounds.set(&mut config.limits);
+    }
+}
+
+impl Bounds {
+    fn set(&self, limits: &mut Limits) {
+        fn put<T: Copy>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        put(&mut limits.min_work, self.min_work);
+        put(&mut limits.max_store_bytes, self.max_store.map(|mebibytes| mebibytes << 20));
+        put(&mut limits.max_mailbox_bytes, self.max_mailbox.map(|mebibytes| mebibytes << 20));
+        put(&mut limits.max_mailbox_events, self.max_mailbox_messages);
+        put(&mut limits.events_per_second, self.rate);
+        put(&mut limits.requests_per_second, self.rate);
+        put(&mut limits.max_connections, self.max_connections);
+        put(&mut limits.max_connections_per_address, self.max_connections_per_address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Node {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn read(flags: &[&str]) -> NodeConfig {
+        let node = Node::try_parse_from(std::iter::once("node").chain(flags.iter().copied())).expect("flags");
+        node.settings.read("data".into()).unwrap_or_else(|_| panic!("settings"))
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_defaults() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("node.toml");
+        std::fs::write(&path, "name = \"mine\"\npeers = [\"https://a.example\"]\n[limits]\nmin_work = 7\n").expect("writes");
+        let file = path.to_str().expect("text");
+        let config = read(&["--settings", file, "--rate", "3", "--name", "other"]);
+        assert_eq!((config.name.as_str(), config.limits.min_work), ("other", 7));
+        assert_eq!((config.limits.events_per_second, config.limits.max_connections), (3, 4096));
+        assert_eq!((config.listen, config.peers.len()), (LISTEN, 1));
+        assert_eq!(read(&["--settings", file, "--peer", "https://b.example", "--peer", "https://c.example"]).peers.len(), 2);
+        assert_eq!(read(&[]).data, Some("data".into()));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("node.toml");
+        std::fs::write(&path, "nmae = \"mine\"\n").expect("writes");
+        let node = Node::try_parse_from(["node", "--settings", path.to_str().expect("text")]).expect("flags");
+        let Err(failure) = node.settings.read("data".into()) else { panic!("it is wrong") };
+        assert_eq!(failure.code() as u8, 2);
+        assert!(failure.to_string().contains("nmae"), "{failure}");
+    }
+
+    /// What the help says is the default has to be it.
+    #[test]
+    fn the_help_tells_the_defaults_of_the_library() {
+        let limits = Limits::default();
+        let told = |flag: &str| {
+            let command = Node::command();
+            let argument = command.get_arguments().find(|one| one.get_long() == Some(flag)).expect(flag);
+            let help = argument.get_help().expect("help").to_string();
+            help.rsplit_once("[default: ").and_then(|(_, rest)| rest.trim_end_matches(']').parse().ok())
+        };
+        assert_eq!(told("min-work"), Some(u64::from(limits.min_work)));
+        assert_eq!(told("max-store"), Some(limits.max_store_bytes >> 20));
+        assert_eq!(told("max-mailbox"), Some(limits.max_mailbox_bytes >> 20));
+        assert_eq!(told("max-mailbox-messages"), Some(limits.max_mailbox_events));
+        assert_eq!(told("rate"), Some(u64::from(limits.events_per_second)));
+        assert_eq!(limits.events_per_second, limits.requests_per_second);
+        assert_eq!(told("max-connections"), Some(limits.max_connections as u64));
+        assert_eq!(told("max-connections-per-address"), Some(limits.max_connections_per_address as u64));
+    }
+}

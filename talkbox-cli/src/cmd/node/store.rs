@@ -1,0 +1,67 @@
+//! What is done with the store of a node, whether the node runs or not.
+
+use std::path::Path;
+
+use serde_json::json;
+use talkbox_backend_gossip::node::maintenance::{self, Verified};
+use talkbox_core::{Clock as _, SystemClock};
+
+use crate::{
+    exit::{Code, Failure, Outcome},
+    output::Output,
+};
+
+/// `talkbox node backup`.
+pub(super) async fn backup(output: &Output, data: &Path, to: &Path) -> Outcome {
+    let (from, target) = (data.to_owned(), to.to_owned());
+    let made = blocking(move || maintenance::backup(&from, &target)).await?;
+    if output.is_json() {
+        output.object(&json!({"path": made.path, "bytes": made.bytes, "events": made.events}))?;
+    } else {
+        output.line(format_args!("{} events, {} bytes, in {}", made.events, made.bytes, made.path.display()))?;
+        output.note("to go back to it, put it into an empty folder as node.sqlite3, with node.key beside it");
+    }
+    Ok(Code::Done)
+}
+
+/// `talkbox node verify`.
+pub(super) async fn verify(output: &Output, data: &Path) -> Outcome {
+    let folder = data.to_owned();
+    let found: Verified = blocking(move || maintenance::verify(&folder)).await?;
+    if output.is_json() {
+        output.object(&json!({
+            "sound": found.is_sound(),
+            "events": found.events,
+            "damaged": found.damaged,
+            "ids": found.named.iter().map(talkbox_core::EventId::to_hex).collect::<Vec<_>>(),
+            "faults": found.faults,
+        }))?;
+    } else {
+        output.line(format_args!("{} events, {} damaged", found.events, found.damaged))?;
+        for id in &found.named {
+            output.line(format_args!("damaged  {id}"))?;
+        }
+        for fault in &found.faults {
+            output.line(format_args!("fault    {fault}"))?;
+        }
+    }
+    Ok(if found.is_sound() { Code::Done } else { Code::VerificationFailed })
+}
+
+/// `talkbox node gc`.
+pub(super) async fn collectable(output: &Output, data: &Path) -> Outcome {
+    let folder = data.to_owned();
+    let found = blocking(move || maintenance::collectable(&folder, SystemClock.now())).await?;
+    if output.is_json() {
+        output.object(&json!({"events": found.events, "bytes": found.bytes}))?;
+    } else {
+        output.line(format_args!("{} expired events, {} bytes", found.events, found.bytes))?;
+    }
+    Ok(Code::Done)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> talkbox_core::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(Failure::internal)??)
+}
