@@ -72,7 +72,7 @@ fn start(arguments: &[OsString], registry: Registry) -> Code {
             return report(&Output::new(json, global.quiet, global.verbose, global.no_color), Err(failure));
         }
     };
-    session.output.start_log(matches!(arguments.command, Command::Node(_)));
+    session.output.start_log(matches!(&arguments.command, Command::Node(node) if node.is_service()));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&session.output, Err(Failure::internal(error))),

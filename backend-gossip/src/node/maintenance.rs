@@ -46,7 +46,11 @@ pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
     let source = open(data)?;
     // Reserves the name, so that nothing is overwritten.
     File::create_new(to).map_err(|error| {
-        let kind = if error.kind() == std::io::ErrorKind::AlreadyExists { ErrorKind::InvalidInput } else { ErrorKind::Storage };
+        let kind = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            ErrorKind::InvalidInput
+        } else {
+            ErrorKind::Storage
+        };
         Error::new(kind, "the file of the backup cannot be made").with("path", to.display()).source(error)
     })?;
     let copied = copy(&source, to);
@@ -58,7 +62,9 @@ pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
 
 fn copy(source: &Connection, to: &Path) -> Result<BackedUp> {
     let mut target = Connection::open(to).map_err(storage)?;
-    Backup::new(source, &mut target).and_then(|backup| backup.run_to_completion(PAGES, PAUSE, None)).map_err(storage)?;
+    Backup::new(source, &mut target)
+        .and_then(|backup| backup.run_to_completion(PAGES, PAUSE, None))
+        .map_err(storage)?;
     let events = target
         .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")
         .and_then(|()| target.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP]))
@@ -161,7 +167,8 @@ fn open(data: &Path) -> Result<Connection> {
     let path = data.join(FILE);
     // Not read-only: the log of a node that was killed has to be read, too.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(&path, flags).map_err(|error| storage(error).with("path", path.display()))?;
+    let conn =
+        Connection::open_with_flags(&path, flags).map_err(|error| storage(error).with("path", path.display()))?;
     conn.busy_timeout(Duration::from_secs(5))
         .and_then(|()| conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;"))
         .map_err(storage)?;

@@ -23,13 +23,7 @@ use std::{
 };
 
 use self::{
-    apply::Quota,
-    mark::Mark,
-    place::Place,
-    query::At,
-    readers::Readers,
-    schema::open_writer,
-    search::Search,
+    apply::Quota, mark::Mark, place::Place, query::At, readers::Readers, schema::open_writer, search::Search,
     writer::Running,
 };
 pub(crate) use self::{
@@ -88,8 +82,7 @@ impl Store {
         let lock = place.lock()?;
         let path = place.path().join(FILE);
         let mark = Mark::of(place.path());
-        let (conn, epoch) =
-            open_writer(&path, place.durability(), epoch, |epoch, last| mark.is_ahead(epoch, last))?;
+        let (conn, epoch) = open_writer(&path, place.durability(), epoch, |epoch, last| mark.is_ahead(epoch, last))?;
         let readers = Readers::start(&path, &place, work)?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
         let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work)?;

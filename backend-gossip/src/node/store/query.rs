@@ -116,10 +116,19 @@ pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Op
 
 /// All ids that count as held between nodes.
 pub(super) fn held(conn: &Connection) -> Result<IdSet> {
-    let mut statement =
-        conn.prepare("SELECT created_at, id FROM event UNION ALL SELECT created_at, id FROM gone WHERE why = 1")?;
-    let items = statement.query_map([], |row| Ok(item(row.get(0)?, row.get(1)?)))?;
-    items.filter_map(Result::transpose).collect()
+    let mut held = IdSet::new();
+    // In order, from an index: to sort a million would take longer than to read them.
+    for sql in [
+        "SELECT created_at, id FROM event INDEXED BY event_time ORDER BY created_at, id",
+        "SELECT created_at, id FROM gone WHERE why = 1",
+    ] {
+        let mut statement = conn.prepare(sql)?;
+        let mut failed = Ok(());
+        let items = statement.query_map([], |row| Ok(item(row.get(0)?, row.get(1)?)))?;
+        held.extend(items.map_while(|item| item.map_err(|error| failed = Err(error)).ok()).flatten());
+        failed?;
+    }
+    Ok(held)
 }
 
 /// The ids of the gift wraps of a mailbox.

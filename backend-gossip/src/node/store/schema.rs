@@ -118,7 +118,8 @@ pub(crate) fn open_writer(
     epoch: [u8; 8],
     was_further: impl FnOnce(u64, i64) -> bool,
 ) -> Result<(Connection, u64)> {
-    open_checked(path, durability, epoch, was_further).map_err(|error| error.op("open the store").with("path", path.display()))
+    open_checked(path, durability, epoch, was_further)
+        .map_err(|error| error.op("open the store").with("path", path.display()))
 }
 
 fn open_checked(

@@ -27,7 +27,8 @@ pub(super) async fn peers(output: &Output, url: &str) -> Outcome {
     ))?;
     let now = SystemClock.now().secs();
     for peer in &state.peers {
-        let compared = peer.compared.map_or_else(|| "never".to_owned(), |at| format!("{} s ago", now.saturating_sub(at)));
+        let compared =
+            peer.compared.map_or_else(|| "never".to_owned(), |at| format!("{} s ago", now.saturating_sub(at)));
         let color = if peer.state == "ok" { GOOD } else { BAD };
         output.line(format_args!(
             "{:<32} {color}{:<6}{color:#} {:>8} {:>8} {:>8}  {compared}",
@@ -66,7 +67,11 @@ pub(super) async fn verify(output: &Output, url: &str) -> Outcome {
         }))?;
     } else {
         for (url, state) in states.iter().filter(|(_, state)| !alike(state)) {
-            output.line(format_args!("{url} holds {} others (fingerprint {})", state.events, short(&state.fingerprint)))?;
+            output.line(format_args!(
+                "{url} holds {} others (fingerprint {})",
+                state.events,
+                short(&state.fingerprint)
+            ))?;
         }
         for (url, fault) in &silent {
             output.line(format_args!("{url} does not answer: {fault}"))?;

@@ -36,7 +36,13 @@ pub(crate) struct Settings {
     open_reads: bool,
     /// A node that holds the same as this one and may read all of it: `https://node.example`, or with its key
     /// `https://node.example#npub1…`; may be given several times
-    #[arg(long = "peer", value_name = "URL", env = "TALKBOX_NODE_PEERS", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        long = "peer",
+        value_name = "URL",
+        env = "TALKBOX_NODE_PEERS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     peers: Vec<String>,
     /// The certificate for TLS and those that lead to its authority, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key", env = "TALKBOX_NODE_TLS_CERT", hide_env_values = true)]
@@ -127,9 +133,8 @@ impl Settings {
         let mut config = match &self.settings {
             None => NodeConfig::default(),
             Some(path) => {
-                let invalid = |why: String| {
-                    Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()))
-                };
+                let invalid =
+                    |why: String| Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()));
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
                 let read: NodeConfig = toml::from_str(&text)
@@ -220,13 +225,17 @@ mod tests {
     fn flags_go_before_the_file_and_the_file_before_defaults() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("node.toml");
-        std::fs::write(&path, "name = \"mine\"\npeers = [\"https://a.example\"]\n[limits]\nmin_work = 7\n").expect("writes");
+        std::fs::write(&path, "name = \"mine\"\npeers = [\"https://a.example\"]\n[limits]\nmin_work = 7\n")
+            .expect("writes");
         let file = path.to_str().expect("text");
         let config = read(&["--settings", file, "--rate", "3", "--name", "other"]);
         assert_eq!((config.name.as_str(), config.limits.min_work), ("other", 7));
         assert_eq!((config.limits.events_per_second, config.limits.max_connections), (3, 4096));
         assert_eq!((config.listen, config.peers.len()), (LISTEN, 1));
-        assert_eq!(read(&["--settings", file, "--peer", "https://b.example", "--peer", "https://c.example"]).peers.len(), 2);
+        assert_eq!(
+            read(&["--settings", file, "--peer", "https://b.example", "--peer", "https://c.example"]).peers.len(),
+            2
+        );
         assert_eq!(read(&[]).data, Some("data".into()));
     }
 
@@ -238,7 +247,7 @@ mod tests {
         let node = Node::try_parse_from(["node", "--settings", path.to_str().expect("text")]).expect("flags");
         let Err(failure) = node.settings.read("data".into()) else { panic!("it is wrong") };
         assert_eq!(failure.code() as u8, 2);
-        assert!(failure.to_string().contains("nmae"), "{failure}");
+        assert!(format!("{failure:?}").contains("nmae"), "{failure:?}");
     }
 
     /// What the help says is the default has to be it.
