@@ -29,6 +29,8 @@ async fn what_has_expired_is_neither_taken_nor_served() {
 
 #[tokio::test]
 async fn what_has_expired_is_removed_when_the_node_starts() {
+    /// In the hour after its end: nodes remove by the hour, and serve nothing expired meanwhile.
+    const LATER: talkbox_core::Timestamp = NOW.plus(3_601);
     let directory = tempfile::tempdir().expect("a directory");
     let start = || node_with(|config| config.data = Some(directory.path().to_owned()));
     let owner = key();
@@ -40,13 +42,13 @@ async fn what_has_expired_is_removed_when_the_node_starts() {
     node.shutdown().await;
 
     let (node, clock) = start().await;
-    clock.set(NOW.plus(61));
+    clock.set(LATER);
     // It is removed and not only hidden: the file itself is looked at.
     let file = rusqlite::Connection::open(directory.path().join("node.sqlite3")).expect("opens");
     let rows = || file.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, u32>(0)).expect("counts");
     assert_eq!(rows(), 2);
     node.shutdown().await;
-    let (node, _) = node_at(NOW.plus(61), |config| config.data = Some(directory.path().to_owned())).await;
+    let (node, _) = node_at(LATER, |config| config.data = Some(directory.path().to_owned())).await;
     tokio::time::timeout(PATIENCE, async {
         while rows() != 1 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -54,6 +56,6 @@ async fn what_has_expired_is_removed_when_the_node_starts() {
     })
     .await
     .expect("the expired one goes");
-    let mut client = Client::connect_at(&node, &owner, NOW.plus(61)).await;
+    let mut client = Client::connect_at(&node, &owner, LATER).await;
     assert_eq!(client.stored(mail(&owner)).await.len(), 1);
 }
