@@ -46,12 +46,11 @@ pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
     let source = open(data)?;
     // Reserves the name, so that nothing is overwritten.
     File::create_new(to).map_err(|error| {
-        let kind = if error.kind() == std::io::ErrorKind::AlreadyExists {
-            ErrorKind::InvalidInput
-        } else {
-            ErrorKind::Storage
+        let (kind, why) = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => (ErrorKind::InvalidInput, "there is a file of that name already"),
+            _ => (ErrorKind::Storage, "the file of the backup cannot be made"),
         };
-        Error::new(kind, "the file of the backup cannot be made").with("path", to.display()).source(error)
+        Error::new(kind, why).with("path", to.display()).source(error)
     })?;
     let copied = copy(&source, to);
     if copied.is_err() {

@@ -144,7 +144,7 @@ mod tests {
         certificate.look();
         assert_eq!(in_force(), first.cert.der().to_vec());
         write(&files, &second);
-        let later = SystemTime::now() + Duration::from_secs(5);
+        let later = changed(&files).expect("they are there") + Duration::from_secs(5);
         fs::File::options().write(true).open(&files.key).expect("opens").set_modified(later).expect("sets");
         certificate.look();
         assert_eq!(in_force(), second.cert.der().to_vec());

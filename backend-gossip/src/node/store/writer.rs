@@ -91,6 +91,11 @@ impl Writer {
         held: Arc<RwLock<IdSet>>,
         work: Work,
     ) -> Result<(Self, Running)> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "each event holds one of the places of the intake, and a peer has one portion under way; so whoever \
+                      queues never waits, on a thread or in a task"
+        )]
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
         let (arrived, arrivals) = watch::channel(0);

@@ -1,6 +1,9 @@
 //! The settings of a node: flag before environment before file before default.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use talkbox_backend_gossip::{
     Limits, NodeConfig,
@@ -120,36 +123,17 @@ struct Bounds {
 const MOST_MEBIBYTES: u64 = 1 << 40;
 
 impl Settings {
-    /// The folder of the store: that of the flag or of the file, or this one.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-
     /// The settings in force.
     ///
     /// # Errors
     /// Bad input where the file cannot be read, or holds what is no setting.
     pub(super) fn read(&self, data: PathBuf) -> Result<NodeConfig, Failure> {
-        let mut config = match &self.settings {
-            None => NodeConfig::default(),
-            Some(path) => {
-                let invalid =
-                    |why: String| Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()));
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
-                let read: NodeConfig = toml::from_str(&text)
-                    .map_err(|error| invalid(format!("the settings of the node are wrong: {error}")))?;
-                // The library's own default is a free port, which is of no use to a service.
-                if text.lines().any(|line| line.trim_start().starts_with("listen")) {
-                    read
-                } else {
-                    let mut read = read;
-                    read.listen = LISTEN;
-                    read
-                }
-            }
+        let (mut config, listens) = match &self.settings {
+            None => (NodeConfig::default(), false),
+            Some(path) => read_file(path)?,
         };
-        if self.settings.is_none() {
+        if !listens {
+            // The library's own default is a free port, which is of no use to a service.
             config.listen = LISTEN;
         }
         self.set(&mut config);
@@ -184,6 +168,17 @@ impl Settings {
         }
         self.bounds.set(&mut config.limits);
     }
+}
+
+/// The settings of a file, and whether it says where to listen.
+fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
+    let invalid = |why: String| Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()));
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
+    let wrong = |error: toml::de::Error| invalid(format!("the settings of the node are wrong: {error}"));
+    let config = toml::from_str(&text).map_err(wrong)?;
+    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    Ok((config, table.contains_key("listen")))
 }
 
 impl Bounds {
