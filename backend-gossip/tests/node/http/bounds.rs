@@ -64,11 +64,11 @@ async fn events_and_requests_are_counted_per_address() {
     let answer = post(&node, "/v1/envelopes", lines(&mail.each_ref())).send().await.lines();
     assert!(answer[..5].iter().any(|line| line["code"] == "quota"), "{answer:?}");
     assert_eq!(answer[0]["status"], "stored");
-    let mut last = 200;
+    let mut slowed = false;
     for _ in 0..20 {
-        last = post(&node, "/v1/have", json!({"ids": []}).to_string()).send().await.status;
+        slowed |= post(&node, "/v1/have", json!({"ids": []}).to_string()).send().await.status == 429;
     }
-    assert_eq!(last, 429);
+    assert!(slowed);
 }
 
 #[tokio::test]
