@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use talkbox_core::{Error, ErrorKind};
+
 /// The machine-readable part of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -111,8 +113,19 @@ impl Refusal {
     }
 
     /// What a malformed or forged event is refused with: the words of core, without its context.
-    pub(crate) fn from_core(error: &talkbox_core::Error) -> Self {
+    pub(crate) fn from_core(error: &Error) -> Self {
         Self::malformed(error.message().to_owned())
+    }
+
+    /// What a client is told whom the store fails.
+    pub(crate) fn of_store(error: &Error) -> Self {
+        if error.kind() == ErrorKind::Timeout {
+            // Any client can make that happen: it is no problem of the operator's.
+            tracing::debug!(%error, "a query was ended");
+            return Self::new(Reason::Failed, "the query took too long");
+        }
+        tracing::warn!(%error, "a query failed");
+        Self::new(Reason::Failed, "the store failed")
     }
 
     pub(crate) const fn reason(&self) -> Reason {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{body::Body, extract::Request};
+use axum::body::Body;
 use futures_util::StreamExt as _;
 use talkbox_core::EventId;
 use tokio::time::timeout;
@@ -46,11 +46,6 @@ pub(super) async fn read(node: &Shared, party: Party, body: Body, most: usize) -
         Ok(Held { bytes, _claim: claim })
     };
     timeout(within, read).await.map_err(|_| Refusal::malformed("the body did not come in time"))?
-}
-
-/// The parts of a request that handlers look at, and its body apart.
-pub(super) fn split(request: Request) -> (axum::http::request::Parts, Body) {
-    request.into_parts()
 }
 
 /// Reads `{"ids": [...]}`.

@@ -99,7 +99,7 @@ pub(super) async fn may_read(
 }
 
 async fn is_keeper(node: &Shared, caller: PublicKey, mailbox: MailboxId, party: Party) -> Result<bool, Refusal> {
-    let record = node.store.record(mailbox, party, node.now()).await.map_err(|error| super::failed(&error))?;
+    let record = node.store.record(mailbox, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
     let record = record.and_then(|stored| Event::restore(&stored.json).ok());
     let record = record.and_then(|event| MailboxRecord::from_event(event).ok());
     Ok(record.is_some_and(|record| record.fields().keepers.contains(&caller)))

@@ -1,6 +1,6 @@
 //! What the node says that it holds, signed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     extract::{Extension, Request, State},
@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{json, value::RawValue};
 use talkbox_core::{EnvelopeId, Timestamp, custody::CustodyReceipt};
 
-use super::{body, failed};
+use super::body;
 use crate::node::{
     Shared,
     refusal::{Reason, Refusal},
@@ -25,9 +25,9 @@ pub(super) async fn have(
     request: Request,
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
-    let sent = body::read(&node, party, body::split(request).1, body::IDS_BYTES).await?;
+    let sent = body::read(&node, party, request.into_parts().1, body::IDS_BYTES).await?;
     let ids = body::ids(&sent.bytes)?;
-    let found = node.store.by_ids(ids.clone(), party, node.now()).await.map_err(|error| failed(&error))?;
+    let found = node.store.by_ids(ids.clone(), party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
     let items: Vec<_> = ids
         .iter()
         .zip(&found)
@@ -37,18 +37,17 @@ pub(super) async fn have(
         })
         .collect();
     let held = ids.iter().zip(&found).filter_map(|(id, event)| Some(((*id).into(), event.as_ref()?.expires)));
-    let mut held: Vec<(EnvelopeId, Timestamp)> = held.collect();
-    held.sort_unstable_by_key(|(id, _)| *id);
-    held.dedup_by_key(|(id, _)| *id);
+    let held: Vec<(EnvelopeId, Timestamp)> = held.collect();
     let receipt = receipt(&node, &held)?.and_then(|json| RawValue::from_string(json).ok());
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(([kind], json!({"items": items, "receipt": receipt}).to_string()).into_response())
 }
 
-/// A receipt for what is held, with the least of the times; `None` where nothing is.
+/// A receipt for what is held, each once, with the least of the times; `None` where nothing is.
 pub(super) fn receipt(node: &Shared, held: &[(EnvelopeId, Timestamp)]) -> Result<Option<String>, Refusal> {
     let Some(until) = held.iter().map(|(_, until)| *until).min() else { return Ok(None) };
-    let ids: Vec<EnvelopeId> = held.iter().map(|(id, _)| *id).collect();
+    let ids: BTreeSet<EnvelopeId> = held.iter().map(|(id, _)| *id).collect();
+    let ids: Vec<EnvelopeId> = ids.into_iter().collect();
     let receipt = CustodyReceipt::sign(&node.key, &ids, node.now(), until).map_err(|error| {
         tracing::error!(%error, "a receipt could not be signed");
         Refusal::new(Reason::Failed, "no receipt could be signed")

@@ -14,7 +14,7 @@ use talkbox_core::{EnvelopeId, MailboxId, PublicKey, custody::MAX_RECEIPT_IDS};
 use super::{
     body,
     caller::{self, Asked},
-    custody, failed,
+    custody,
     query::{self, Query},
     slow_down,
 };
@@ -49,7 +49,7 @@ pub(super) async fn publish(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (parts, held) = body::split(request);
+    let (parts, held) = request.into_parts();
     let party = connection.pass.party();
     let held = body::read(&node, party, held, MAX_BATCH_BYTES).await?;
     let caller = caller_of(&node, &parts, &held.bytes).await?;
@@ -105,7 +105,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
     let mailbox = query::mailbox(&mailbox)?;
-    let parts = body::split(request).0;
+    let parts = request.into_parts().0;
     let caller = caller_of(&node, &parts, &[]).await?;
     caller::may_read(&node, caller, mailbox, party).await?;
     page(&node, Arrivals::Of(mailbox), &Query::parse(parts.uri.query())?, party).await
@@ -117,7 +117,7 @@ pub(super) async fn log(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let parts = body::split(request).0;
+    let parts = request.into_parts().0;
     match caller_of(&node, &parts, &[]).await? {
         Some(key) if node.is_peer(&key) => {}
         Some(_) => return Err(Refusal::new(Reason::Forbidden, "the log is for peers")),
@@ -135,12 +135,12 @@ async fn page(node: &Shared, of: Arrivals, query: &Query, party: Party) -> Resul
     let after = match &query.after {
         None => 0,
         Some(after) => {
-            let last = node.store.last(party).await.map_err(|error| failed(&error))?;
+            let last = node.store.last(party).await.map_err(|error| Refusal::of_store(&error))?;
             after.within(node.store.epoch(), last)?
         }
     };
     let portion = Portion { after, events, bytes: MAX_PAGE_BYTES };
-    let page = node.store.arrivals(of, portion, party, node.now()).await.map_err(|error| failed(&error))?;
+    let page = node.store.arrivals(of, portion, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
     let bytes: usize = page.items.iter().map(|(_, json)| json.len() + 1).sum();
     let mut text = String::with_capacity(bytes + 100);
     text.push_str("{\"items\":[");
@@ -161,7 +161,7 @@ pub(super) async fn get(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (parts, sent) = body::split(request);
+    let (parts, sent) = request.into_parts();
     let party = connection.pass.party();
     let held = body::read(&node, party, sent, body::IDS_BYTES).await?;
     let caller = caller_of(&node, &parts, &held.bytes).await?;
@@ -172,7 +172,7 @@ pub(super) async fn get(
         Some(key) => Rights::Keys(vec![key]),
         None => return Err(Refusal::new(Reason::AuthRequired, "envelopes are read by those whom they concern")),
     };
-    let found = node.store.by_ids(ids, party, node.now()).await.map_err(|error| failed(&error))?;
+    let found = node.store.by_ids(ids, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
     let (mut text, mut kept) = (String::new(), None);
     for event in found.into_iter().flatten() {
         if event.is_open_to(&rights) || may_keep(&node, caller, &mut kept, event.mailbox, party).await? {

@@ -25,7 +25,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use talkbox_core::{Error, ErrorKind};
 
 /// Names the store in every answer: whoever remembers another one has to compare anew.
 pub(crate) const EPOCH: HeaderName = HeaderName::from_static("talkbox-epoch");
@@ -123,15 +122,4 @@ async fn unknown() -> Response {
 
 fn slow_down() -> Refusal {
     Refusal::new(Reason::RateLimited, "too much at once from this address; slow down")
-}
-
-/// What a client is told where the store fails it.
-fn failed(error: &Error) -> Refusal {
-    if error.kind() == ErrorKind::Timeout {
-        // Any client can make that happen: it is no problem of the operator's.
-        tracing::debug!(%error, "a query was ended");
-        return Refusal::new(Reason::Failed, "the query took too long");
-    }
-    tracing::warn!(%error, "a query failed");
-    Refusal::new(Reason::Failed, "the store failed")
 }

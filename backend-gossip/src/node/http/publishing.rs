@@ -15,7 +15,7 @@ use talkbox_core::{
     shortcode::Shortcode,
 };
 
-use super::{body, failed, slow_down};
+use super::{body, slow_down};
 use crate::node::{
     Shared,
     addresses::Spend,
@@ -53,7 +53,7 @@ pub(super) async fn publish_record(
 
 async fn take(node: &Shared, connection: &Connection, request: Request, kinds: &[u16]) -> Result<Response, Refusal> {
     let party = connection.pass.party();
-    let sent = body::read(node, party, body::split(request).1, MAX_RECORD_BYTES).await?;
+    let sent = body::read(node, party, request.into_parts().1, MAX_RECORD_BYTES).await?;
     let text = std::str::from_utf8(&sent.bytes).map_err(|_| Refusal::malformed("the body is no text in UTF-8"))?;
     let of = Wire::parse(text).map_err(|error| Refusal::from_core(&error))?.kind();
     if !kinds.contains(&of) {
@@ -92,8 +92,8 @@ pub(super) async fn resolve(
     let reader = Reader { party, rights: Rights::Keys(Vec::new()), now: node.now() };
     let store = &node.store;
     let found = store.search(Arc::new([filter]), reader.clone(), Newest::new(MAX_RECORDS)).await;
-    let keys: Arc<[_]> = found.map_err(|error| failed(&error))?.0.keys().into();
-    let page = store.events(keys, 0, reader, MAX_RECORDS_BYTES).await.map_err(|error| failed(&error))?;
+    let keys: Arc<[_]> = found.map_err(|error| Refusal::of_store(&error))?.0.keys().into();
+    let page = store.events(keys, 0, reader, MAX_RECORDS_BYTES).await.map_err(|error| Refusal::of_store(&error))?;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(([kind], format!("{{\"items\":[{}]}}", page.0.join(","))).into_response())
 }

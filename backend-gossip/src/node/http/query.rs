@@ -12,6 +12,8 @@ pub(super) struct Query {
     pub(super) after: Option<ArrivalCursor>,
     pub(super) limit: Option<usize>,
     pub(super) mailbox: Option<MailboxId>,
+    /// All that the node holds, and not a mailbox.
+    pub(super) whole: bool,
 }
 
 impl Query {
@@ -25,10 +27,11 @@ impl Query {
                 "limit" if query.limit.is_none() => {
                     query.limit = Some(value.parse().map_err(|_| Refusal::malformed("the limit is no number"))?);
                 }
+                "set" if &*value == "whole" && !query.whole => query.whole = true,
                 "mailbox" if query.mailbox.is_none() => query.mailbox = Some(mailbox(&value)?),
                 _ => {
                     return Err(Refusal::malformed(
-                        "an unknown or repeated part of the query; known are after, limit and mailbox",
+                        "an unknown or repeated part of the query; known are after, limit, mailbox and set=whole",
                     ));
                 }
             }
@@ -56,8 +59,9 @@ mod tests {
         assert_eq!(Query::parse(None), Ok(Query::default()));
         let cursor = ArrivalCursor { epoch: 1, place: 7 };
         let read = Query::parse(Some("limit=5&after=0000000000000001.7"));
-        assert_eq!(read, Ok(Query { after: Some(cursor), limit: Some(5), mailbox: None }));
-        for wrong in ["limit=x", "limit=-1", "limit=1&limit=2", "after=", "since=3"] {
+        assert_eq!(read, Ok(Query { after: Some(cursor), limit: Some(5), ..Query::default() }));
+        assert!(Query::parse(Some("set=whole")).is_ok_and(|query| query.whole));
+        for wrong in ["limit=x", "limit=-1", "limit=1&limit=2", "after=", "since=3", "set=part"] {
             assert!(Query::parse(Some(wrong)).is_err(), "{wrong}");
         }
     }

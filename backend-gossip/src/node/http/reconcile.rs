@@ -1,6 +1,6 @@
 //! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node keeps nothing between two of them.
 //!
-//! A peer reconciles everything. An owner reconciles its mailbox, and a keeper the one that it names in the query.
+//! An owner reconciles its mailbox, a keeper the one that it names in the query, and a peer everything: `?set=whole`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use talkbox_core::{
     anti_entropy::{FrameLimit, respond},
 };
 
-use super::{body, caller, envelopes::caller_of, failed, query::Query};
+use super::{body, caller, envelopes::caller_of, query::Query};
 use crate::node::{
     Shared,
     context::Work,
@@ -34,17 +34,20 @@ pub(super) async fn reconcile(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (parts, sent) = body::split(request);
+    let (parts, sent) = request.into_parts();
     let party = connection.pass.party();
     let message = body::read(&node, party, sent, MAX_MESSAGE).await?;
     let caller = caller_of(&node, &parts, &message.bytes).await?;
-    let named = Query::parse(parts.uri.query())?.mailbox;
+    let query = Query::parse(parts.uri.query())?;
     let answer = match caller {
-        Some(key) if named.is_none() && node.is_peer(&key) => whole(&node, message).await?,
+        Some(key) if query.whole && node.is_peer(&key) => whole(&node, message).await?,
+        // Its own mailbox in place of everything would look to a node as if this one held nothing.
+        Some(_) if query.whole => return Err(Refusal::new(Reason::Forbidden, "the whole set is for peers")),
         Some(key) => {
-            let mailbox = named.unwrap_or_else(|| MailboxId::from(key));
+            let mailbox = query.mailbox.unwrap_or_else(|| MailboxId::from(key));
             caller::may_read(&node, caller, mailbox, party).await?;
-            let set = node.store.mail_of(mailbox, party, node.now()).await.map_err(|error| failed(&error))?;
+            let set =
+                node.store.mail_of(mailbox, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
             respond(&set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
         }
         None => return Err(Refusal::new(Reason::AuthRequired, "who reconciles says as whom")),

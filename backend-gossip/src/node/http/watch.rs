@@ -21,9 +21,8 @@ use tokio::{
 };
 
 use super::{
-    body, caller,
+    caller,
     envelopes::caller_of,
-    failed,
     query::{self, Query},
 };
 use crate::node::{
@@ -53,10 +52,10 @@ pub(super) async fn watch(
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
     let mailbox = query::mailbox(&mailbox)?;
-    let parts = body::split(request).0;
+    let parts = request.into_parts().0;
     let caller = caller_of(&node, &parts, &[]).await?;
     let rights = caller::may_read(&node, caller, mailbox, party).await?;
-    let last = node.store.last(party).await.map_err(|error| failed(&error))?;
+    let last = node.store.last(party).await.map_err(|error| Refusal::of_store(&error))?;
     // A page that begins cannot set the header.
     let resumed = match parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty()) {
         Some(cursor) => Some(cursor.parse()?),

@@ -127,15 +127,17 @@ impl Desk {
         let canonical = event.to_json();
         let now = self.clock.now();
         let terms = self.policy.examine(&event, canonical.len(), now).map_err(Outcome::Refused)?;
+        let is_recent = self.recent.contains(&event.id());
+        if !is_recent && origin == Origin::Peer && self.is_held(&event) {
+            event.verify_id().map_err(refused)?;
+            // Without a receipt: it may count as held and have no body here.
+            return Err(Outcome::Duplicate);
+        }
         if terms.treatment != Treatment::Hint {
             ticket.keep_until(terms.expires);
         }
-        if self.recent.contains(&event.id()) {
+        if is_recent {
             // What is claimed to be the id has to be it, or a receipt would name what nobody has.
-            event.verify_id().map_err(refused)?;
-            return Err(Outcome::Duplicate);
-        }
-        if origin == Origin::Peer && self.is_held(&event) {
             event.verify_id().map_err(refused)?;
             return Err(Outcome::Duplicate);
         }

@@ -99,7 +99,7 @@ fn fate(line: &str) -> Option<Fate> {
 /// # Errors
 /// Those of asking.
 pub(super) async fn reconcile(node: &Shared, peer: &Peer, message: Vec<u8>) -> Result<Vec<u8>> {
-    let answer = ask(node, peer, "/v1/reconcile", message, MAX_RECONCILE).await?;
+    let answer = ask(node, peer, "/v1/reconcile?set=whole", message, MAX_RECONCILE).await?;
     Ok(answer.body.to_vec())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use talkbox_core::{Error, ErrorKind, hex};
+use talkbox_core::hex;
 
 use super::{Session, reconcile::Reconciliation};
 use crate::node::{
@@ -60,7 +60,7 @@ impl Session {
         let query = async move {
             match send_stored(&node, &subscription, &outbox, reader).await {
                 Ok(()) => Done::Sent,
-                Err(error) => Done::Failed { name, subscription, refusal: failed(&error) },
+                Err(error) => Done::Failed { name, subscription, refusal: Refusal::of_store(&error) },
             }
         };
         self.queries.push(query.boxed());
@@ -79,7 +79,7 @@ impl Session {
                     Some(count) => json!(["COUNT", name, { "count": count }]),
                     None => json!(["CLOSED", name, "error: more than this node counts"]),
                 },
-                Err(error) => json!(["CLOSED", name, failed(&error).to_string()]),
+                Err(error) => json!(["CLOSED", name, Refusal::of_store(&error).to_string()]),
             };
             drop(claim);
             if outbox.room().await {
@@ -212,7 +212,8 @@ async fn build(
     let too_many = || Refusal::new(Reason::Blocked, "more ids than this node reconciles at once");
     let claim = node.reconciled.claim(reader.party, 0).map_err(|_| busy())?;
     let set = Set::new(node.config.limits.max_reconciled, claim);
-    let (set, _) = node.store.search(Arc::new(filters), reader, set).await.map_err(|error| failed(&error))?;
+    let (set, _) =
+        node.store.search(Arc::new(filters), reader, set).await.map_err(|error| Refusal::of_store(&error))?;
     let (items, claim) = set.items().map_err(|short| match short {
         Short::TooMany | Short::NoRoom(Full::Party) => too_many(),
         Short::NoRoom(Full::Node) => busy(),
@@ -233,14 +234,4 @@ async fn answer(mut session: Box<Reconciliation>, message: Vec<u8>) -> Result<(B
 
 fn broken() -> Refusal {
     Refusal::new(Reason::Failed, "the reconciliation failed")
-}
-
-fn failed(error: &Error) -> Refusal {
-    if error.kind() == ErrorKind::Timeout {
-        // Any client can make that happen: it is no problem of the operator's.
-        tracing::debug!(%error, "a query was ended");
-        return Refusal::new(Reason::Failed, "the query took too long");
-    }
-    tracing::warn!(%error, "a query failed");
-    Refusal::new(Reason::Failed, "the store failed")
 }

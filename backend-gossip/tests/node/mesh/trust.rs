@@ -23,12 +23,36 @@ async fn the_log_and_the_whole_set_are_for_peers_alone() {
     assert_eq!(get(mesh.node(0), "/v1/log").by(&peer).send().await.json()["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(get(mesh.node(0), "/v1/log").by(&stranger).send().await.problem().0, 403);
     assert_eq!(get(mesh.node(0), "/v1/log").send().await.problem().0, 401);
-    assert_eq!(post(mesh.node(0), "/v1/reconcile", message.clone()).send().await.problem().0, 401);
+    let whole = "/v1/reconcile?set=whole";
+    assert_eq!(post(mesh.node(0), whole, message.clone()).send().await.problem().0, 401);
+    assert_eq!(post(mesh.node(0), whole, message.clone()).by(&stranger).send().await.problem().0, 403);
+    assert_eq!(post(mesh.node(0), whole, message.clone()).by(&peer).open().await.status().as_u16(), 200);
     // To a stranger it is the set of its own mailbox, which is empty.
     let answer = post(mesh.node(0), "/v1/reconcile", message.clone()).by(&stranger).open().await;
     assert_eq!(answer.status().as_u16(), 200);
     let nonsense = post(mesh.node(0), "/v1/reconcile", vec![0x61, 0xff, 0xff]).by(&peer).send().await;
     assert_eq!(nonsense.problem(), (400, "malformed".to_owned()));
+}
+
+/// It counts as held, so that it is not fetched again and again; and nobody is told that it is kept.
+#[tokio::test]
+async fn what_a_node_has_no_room_for_counts_as_held_between_nodes_and_gets_no_receipt() {
+    let mut mesh = Mesh::unstarted(2);
+    mesh.start(0).await;
+    mesh.start_with(1, |config| config.limits.max_mailbox_events = 1).await;
+    let owner = key();
+    let (first, second) = (wrap(owner.id()), wrap(owner.id()));
+    publish(mesh.node(0), &[&first]).await;
+    mesh.hold(1).await;
+    publish(mesh.node(0), &[&second]).await;
+    mesh.hold(2).await;
+    let have = serde_json::json!({"ids": [second.id().to_hex()]}).to_string();
+    assert_eq!(post(mesh.node(1), "/v1/have", have).send().await.json()["items"][0]["held"], false);
+    let text = std::fs::read_to_string(mesh.places[0].data().join("node.key")).expect("a key");
+    let peer = SecretKey::from_nsec(text.trim()).expect("a key");
+    let again = post(mesh.node(1), "/v1/envelopes", format!("{}\n", second.to_json())).by(&peer).send().await;
+    assert_eq!(again.lines(), [serde_json::json!({"id": second.id().to_hex(), "status": "duplicate"})]);
+    assert_eq!(publish(mesh.node(1), &[&second]).await[0]["code"], "quota", "a client is told the truth");
 }
 
 #[tokio::test]
