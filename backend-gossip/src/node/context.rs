@@ -7,7 +7,10 @@ use talkbox_core::{Clock, Error, ErrorKind, Result, SecretKey, SystemClock};
 
 use talkbox_net::{Connect, Network};
 
-use super::listen::{Bind, Tcp};
+use super::{
+    listen::{Bind, Tcp},
+    planted::Planted,
+};
 
 /// How long it may take to reach a peer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +42,7 @@ pub struct NodeContext {
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     work: Work,
+    planted: Planted,
     key: Option<SecretKey>,
     listeners: Arc<dyn Bind>,
     connector: Arc<dyn Connect>,
@@ -97,6 +101,28 @@ impl NodeContext {
         self
     }
 
+    /// Plants a bug.
+    #[cfg(feature = "defects")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_defect(mut self, defect: super::Defect) -> Self {
+        self.planted.defect = Some(defect);
+        self
+    }
+
+    /// Lets each commit of a node with one thread take so long, so that the node can be killed meanwhile.
+    #[cfg(feature = "defects")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_commit_time(mut self, commit_time: Duration) -> Self {
+        self.planted.commit_time = commit_time;
+        self
+    }
+
+    pub(crate) const fn planted(&self) -> Planted {
+        self.planted
+    }
+
     pub(crate) fn connector(&self) -> Arc<dyn Connect> {
         Arc::clone(&self.connector)
     }
@@ -131,6 +157,7 @@ impl Default for NodeContext {
             clock: Arc::new(SystemClock),
             randomness: Arc::new(OsRandomness),
             work: Work::Threads,
+            planted: Planted::default(),
             key: None,
             listeners: Arc::new(Tcp),
             connector: Arc::new(Network::new(CONNECT_WITHIN, None)),

@@ -29,6 +29,7 @@ pub mod maintenance;
 mod mesh;
 mod outbox;
 mod own_url;
+mod planted;
 mod policy;
 mod proxies;
 mod refusal;
@@ -66,6 +67,7 @@ pub use self::{
     config::{Limits, NodeConfig},
     context::{NodeContext, OsRandomness, Randomness},
     listen::{Bind, Listen, Stream, Tcp},
+    planted::Defect,
     proxies::Subnet,
     survey::{NodeState, PeerState, survey},
     tls::TlsFiles,
@@ -175,11 +177,11 @@ impl Node {
         };
         let epoch = context.random()?;
         let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
-        let (live, work) = (Arc::<Live>::default(), context.work());
+        let (live, work, planted) = (Arc::<Live>::default(), context.work(), context.planted());
         let store = {
             let (data, limits) = (config.data.clone(), config.limits.clone());
             let (recent, live) = (Arc::clone(&recent), Arc::clone(&live));
-            let open = move || Store::open(data.as_deref(), epoch, &limits, recent, live, work);
+            let open = move || Store::open(data.as_deref(), epoch, &limits, recent, live, work, planted);
             match work {
                 Work::Inline => open()?,
                 // To open a large store takes seconds: it is checked.
@@ -190,7 +192,7 @@ impl Node {
         };
         let (stopping, stop) = watch::channel(false);
         let policy = Policy::new(&config.limits);
-        let intake = Intake::start(policy, Arc::clone(&clock), recent, &store, Arc::clone(&live), work)?;
+        let intake = Intake::start(policy, Arc::clone(&clock), recent, &store, Arc::clone(&live), work, planted)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -260,6 +262,13 @@ impl Node {
         self.shared.store.epoch()
     }
 
+    /// Whether a commit waits until the disk has it: what a simulated power failure leaves depends on it.
+    #[cfg(feature = "defects")]
+    #[doc(hidden)]
+    pub fn syncs(&self) -> bool {
+        self.shared.store.syncs()
+    }
+
     /// Stops: takes nothing more, answers what was taken, commits, closes. Within 10 s.
     pub async fn shutdown(mut self) {
         self.stopping.send_replace(true);
@@ -304,6 +313,7 @@ async fn collect(node: Arc<Shared>) {
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
+            biased;
             _ = rounds.tick() => {
                 while node.store.writer().expire(hour(node.now())).await {}
                 node.store.mark().await;

@@ -72,6 +72,7 @@ async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request,
     }
     let mut stop = node.stop.clone();
     tokio::select! {
+        biased;
         mut response = next.run(request) => {
             let epoch = HeaderValue::from_str(&format!("{:016x}", node.store.epoch()));
             response.headers_mut().extend(epoch.ok().map(|epoch| (Some(EPOCH), epoch)));

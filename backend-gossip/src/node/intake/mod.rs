@@ -25,6 +25,7 @@ use super::{
     admitted::{Admitted, Origin},
     context::Work,
     live::{Fresh, Live},
+    planted::{Defect, Planted},
     policy::{Policy, Treatment},
     refusal::{Outcome, Refusal},
     store::{Store, Writer},
@@ -53,6 +54,7 @@ struct Desk {
     writer: Writer,
     records: Records,
     live: Arc<Live>,
+    planted: Planted,
 }
 
 impl Intake {
@@ -67,13 +69,14 @@ impl Intake {
         store: &Store,
         live: Arc<Live>,
         work: Work,
+        planted: Planted,
     ) -> Result<Self> {
         let (writer, held) = (store.writer().clone(), Arc::clone(store.held_set()));
         let records = Records::start(writer.clone(), work)?;
         Ok(Self {
             pool: Pool::start(work)?,
             places: Arc::new(Semaphore::new(PLACES)),
-            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live }),
+            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live, planted }),
         })
     }
 
@@ -105,7 +108,13 @@ impl Desk {
         };
         match verified {
             Verified::Record(record) => self.records.check(*record, Arc::new(admitted), ticket),
-            Verified::Stored => self.writer.admit(Arc::new(admitted), ticket),
+            Verified::Stored => {
+                if self.planted.is(Defect::DropOnDedupe) {
+                    self.recent.remember(admitted.facts.id);
+                }
+                let ticket = if self.planted.is(Defect::AckBeforeCommit) { early(ticket) } else { ticket };
+                self.writer.admit(Arc::new(admitted), ticket);
+            }
             Verified::Hint if self.recent.remember(admitted.facts.id) => {
                 ticket.answer(Outcome::Stored);
                 self.live.pass_on(&Fresh { seq: None, event: Arc::new(admitted) });
@@ -143,6 +152,7 @@ impl Desk {
         }
         let mut deletion = None;
         let verified = match terms.treatment {
+            Treatment::Envelope if self.planted.is(Defect::AcceptUnverified) => Verified::Stored,
             Treatment::Envelope | Treatment::Replaceable => {
                 event.verify().map_err(refused)?;
                 Verified::Stored
@@ -169,6 +179,12 @@ impl Desk {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         Item::new(event.created_at(), event.id()).is_ok_and(|item| held.contains(&item))
     }
+}
+
+/// Answers at once, and gives a ticket that nobody waits for.
+fn early(ticket: Ticket) -> Ticket {
+    ticket.answer(Outcome::Stored);
+    Batch::new(1).1.remove(0)
 }
 
 /// What is left to do with a verified event.

@@ -19,6 +19,7 @@ use crate::node::{
     admitted::Origin,
     http::{MAX_BATCH, MAX_RECONCILE},
     intake::Batch,
+    planted::Defect,
     refusal::{Outcome, Reason},
 };
 
@@ -32,6 +33,9 @@ const MAX_FORGED: usize = 8;
 
 /// Compares now and then, until the node stops; at once when the peer was away or has another store.
 pub(super) async fn run(exchange: Arc<Exchange>) {
+    if exchange.node.context.planted().is(Defect::NoRepair) {
+        return;
+    }
     let mut pauses = Pauses::default();
     loop {
         let pause = match compare(&exchange).await {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Result, types::Value};
 use talkbox_core::{MailboxId, Timestamp};
 
 use super::query::{At, last_seq, numbers, stored};
+use crate::node::planted::{Defect, Planted};
 
 /// Rows that a page of what clients brought passes over at most: some ten milliseconds.
 const MOST_PASSED_OVER: i64 = 20_000;
@@ -45,7 +46,13 @@ pub(crate) struct ArrivalPage {
 ///
 /// # Errors
 /// Those of SQLite.
-pub(super) fn page(conn: &Connection, of: Arrivals, portion: Portion, now: Timestamp) -> Result<ArrivalPage> {
+pub(super) fn page(
+    conn: &Connection,
+    of: Arrivals,
+    portion: Portion,
+    now: Timestamp,
+    planted: Planted,
+) -> Result<ArrivalPage> {
     // Read first: what is committed in between is beyond it and belongs to the next page.
     let end = last_seq(conn)?;
     // What is passed over is bounded too, so that one page does not walk the whole store.
@@ -64,7 +71,11 @@ pub(super) fn page(conn: &Connection, of: Arrivals, portion: Portion, now: Times
             (sql, Value::Integer(number))
         }
     };
-    let mut statement = conn.prepare_cached(sql)?;
+    let mut sql = sql.to_owned();
+    if planted.is(Defect::ClockOrderedCursor) && matches!(of, Arrivals::Of(_)) {
+        sql = sql.replace("ORDER BY seq", "ORDER BY created_at");
+    }
+    let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query((first, portion.after, within))?;
     let (mut page, mut bytes) = (ArrivalPage { last: portion.after, ..ArrivalPage::default() }, 0);
     while let Some(row) = rows.next()? {

@@ -23,7 +23,13 @@ use std::{
 };
 
 use self::{
-    apply::Quota, mark::Mark, place::Place, query::At, readers::Readers, schema::open_writer, search::Search,
+    apply::Quota,
+    mark::Mark,
+    place::Place,
+    query::At,
+    readers::Readers,
+    schema::{Durability, open_writer},
+    search::Search,
     writer::Running,
 };
 pub(crate) use self::{
@@ -35,7 +41,14 @@ pub(crate) use self::{
     writer::Writer,
 };
 use super::{
-    addresses::Party, config::Limits, context::Work, filter::Filter, intake::RecentIds, live::Live, mesh::PeerRow,
+    addresses::Party,
+    config::Limits,
+    context::Work,
+    filter::Filter,
+    intake::RecentIds,
+    live::Live,
+    mesh::PeerRow,
+    planted::{Defect, Planted},
 };
 use rusqlite::Connection;
 use talkbox_core::{
@@ -61,6 +74,9 @@ pub(crate) struct Store {
     mark: Mark,
     running: Mutex<Option<Running>>,
     limits: Limits,
+    planted: Planted,
+    #[cfg(feature = "defects")]
+    syncs: bool,
     /// Held, so that no second node opens the same store.
     lock: File,
 }
@@ -77,15 +93,25 @@ impl Store {
         recent: Arc<RecentIds>,
         live: Arc<Live>,
         work: Work,
+        planted: Planted,
     ) -> Result<Self> {
         let place = Arc::new(Place::new(directory)?);
         let lock = place.lock()?;
         let path = place.path().join(FILE);
+        if planted.is(Defect::WipeOnCrash) {
+            for name in ["node.sqlite3", "node.sqlite3-wal"] {
+                let _missing = std::fs::remove_file(place.path().join(name));
+            }
+        }
+        let durability = if planted.is(Defect::NoSync) { Durability::Temporary } else { place.durability() };
         let mark = Mark::of(place.path());
-        let (conn, epoch) = open_writer(&path, place.durability(), epoch, |epoch, last| mark.is_ahead(epoch, last))?;
+        let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_ahead(epoch, last))?;
+        #[cfg(feature = "defects")]
+        let syncs = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).is_ok_and(|level: i64| level >= 2);
         let readers = Readers::start(&path, &place, work)?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
-        let (writer, running) = Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work)?;
+        let (writer, running) =
+            Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work, planted)?;
         Ok(Self {
             writer,
             held,
@@ -94,6 +120,9 @@ impl Store {
             mark,
             running: Mutex::new(Some(running)),
             limits: limits.clone(),
+            planted,
+            #[cfg(feature = "defects")]
+            syncs,
             lock,
         })
     }
@@ -191,7 +220,14 @@ impl Store {
         party: Party,
         now: Timestamp,
     ) -> Result<ArrivalPage> {
-        self.read(party, move |conn| arrivals::page(conn, of, portion, now)).await
+        let planted = self.planted;
+        self.read(party, move |conn| arrivals::page(conn, of, portion, now, planted)).await
+    }
+
+    /// Whether a commit waits until the disk has it.
+    #[cfg(feature = "defects")]
+    pub(crate) const fn syncs(&self) -> bool {
+        self.syncs
     }
 
     /// The last place in the order of arrival that was given.

@@ -33,6 +33,7 @@ use crate::node::{
     intake::{RecentIds, Ticket},
     live::{Fresh, Live},
     mesh::PeerRow,
+    planted::{Defect, Planted},
     refusal::{Outcome, Reason, Refusal},
 };
 
@@ -90,6 +91,7 @@ impl Writer {
         live: Arc<Live>,
         held: Arc<RwLock<IdSet>>,
         work: Work,
+        planted: Planted,
     ) -> Result<(Self, Running)> {
         #[expect(
             clippy::disallowed_methods,
@@ -109,6 +111,7 @@ impl Writer {
             arrived,
             batch: Vec::new(),
             peers: Vec::new(),
+            planted,
         };
         let running = match work {
             Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
@@ -167,6 +170,7 @@ struct Desk {
     batch: Vec<(Arc<Admitted>, Ticket)>,
     /// Peers to remember with the next commit.
     peers: Vec<PeerRow>,
+    planted: Planted,
 }
 
 impl Desk {
@@ -178,9 +182,13 @@ impl Desk {
     }
 
     async fn run_inline(mut self, mut ops: mpsc::UnboundedReceiver<Op>) {
-        while let Some(op) = ops.recv().await
-            && self.take(op, &mut ops).is_continue()
-        {}
+        while let Some(op) = ops.recv().await {
+            #[cfg(feature = "defects")]
+            tokio::time::sleep(self.planted.commit_time).await;
+            if self.take(op, &mut ops).is_break() {
+                break;
+            }
+        }
         self.finish();
     }
 
@@ -279,6 +287,9 @@ impl Desk {
         let applied = events.map(|event| apply(&tx, event, &self.quota)).collect::<rusqlite::Result<Vec<_>>>()?;
         for peer in &self.peers {
             peers::keep(&tx, peer)?;
+        }
+        if self.planted.is(Defect::ForgottenDeletions) {
+            tx.execute_batch("DELETE FROM gone WHERE why = 0; DELETE FROM deletion")?;
         }
         tx.commit()?;
         self.peers.clear();
