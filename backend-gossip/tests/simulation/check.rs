@@ -26,7 +26,7 @@ pub(crate) async fn run(world: Arc<World>) -> turmoil::Result {
     while !world.healed.load(SeqCst) || world.clients_busy.load(SeqCst) > 0 {
         sleep(Duration::from_millis(100)).await;
     }
-    let talk = Talk::new(&world);
+    let talk = Talk::new(&world, "checker".to_owned());
     let living: Vec<usize> = (0..world.nodes.len()).filter(|node| world.lives(*node)).collect();
     if let Err(states) = converge(&talk, &living).await {
         world.fault(format!("after {ROUNDS} rounds the nodes do not hold the same: {states:?}"));

@@ -27,7 +27,8 @@ struct Client {
 /// Puts and deletes until all is healed.
 pub(crate) async fn run(world: Arc<World>, number: usize) -> turmoil::Result {
     let rng = Rng::new(world.seed, "client", number);
-    let mut client = Client { name: format!("client {number}"), talk: Talk::new(&world), rng };
+    let name = format!("client {number}");
+    let mut client = Client { talk: Talk::new(&world, name.clone()), name, rng };
     while turmoil::sim_elapsed().unwrap_or_default() < Duration::from_millis(HEALED_AT) {
         sleep(Duration::from_millis(client.rng.between(100, 1_400))).await;
         match client.rng.below(10) {
@@ -42,7 +43,7 @@ pub(crate) async fn run(world: Arc<World>, number: usize) -> turmoil::Result {
 
 /// Reads mailboxes at nodes, page by page, until all is healed.
 pub(crate) async fn read(world: Arc<World>) -> turmoil::Result {
-    let (talk, mut rng) = (Talk::new(&world), Rng::new(world.seed, "reader", 0));
+    let (talk, mut rng) = (Talk::new(&world, "reader".to_owned()), Rng::new(world.seed, "reader", 0));
     while !world.healed.load(SeqCst) {
         sleep(Duration::from_millis(rng.between(100, 900))).await;
         let (node, mailbox) = (rng.below(world.nodes.len()), rng.below(world.mailboxes.len()));

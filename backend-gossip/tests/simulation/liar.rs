@@ -103,7 +103,7 @@ impl Liar {
     }
 
     async fn push(self) {
-        let talk = Talk::new(&self.world);
+        let talk = Talk::new(&self.world, "liar".to_owned());
         loop {
             sleep(Duration::from_millis(2_000)).await;
             let node = self.roll(self.world.nodes.len());

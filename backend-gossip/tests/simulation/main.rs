@@ -79,10 +79,10 @@ fn a_seed_gives_one_run() {
     for seed in 0..5 {
         let (one, other) = (run(seed, None, None), run(seed, None, None));
         if one.hash() != other.hash() {
-            let differs = one.trace().iter().zip(other.trace()).position(|(one, other)| one != other);
+            let differs = one.sent().iter().zip(other.sent()).position(|(one, other)| one != other);
             let around = |report: &Report| {
                 let at = differs.unwrap_or(0);
-                report.trace()[at.saturating_sub(5)..report.trace().len().min(at + 3)].join("\n")
+                report.sent()[at.saturating_sub(8)..report.sent().len().min(at + 4)].join("\n")
             };
             panic!("seed {seed} gives two runs:\n{}\n\nand\n{}", around(&one), around(&other));
         }

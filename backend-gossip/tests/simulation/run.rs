@@ -30,6 +30,7 @@ pub(crate) struct Report {
     plan: Plan,
     trace: Vec<String>,
     faults: Vec<String>,
+    sent: Vec<String>,
     /// Envelopes that were acknowledged.
     pub(crate) acknowledged: usize,
     /// In virtual time.
@@ -51,11 +52,12 @@ impl Report {
 
     /// The same for two runs only where all happened alike.
     pub(crate) fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.trace.join("\n")).into()
+        Sha256::digest([self.trace.join("\n"), self.sent.join("\n")].join("\n")).into()
     }
 
-    pub(crate) fn trace(&self) -> &[String] {
-        &self.trace
+    /// What was sent.
+    pub(crate) fn sent(&self) -> &[String] {
+        &self.sent
     }
 }
 
@@ -107,8 +109,9 @@ pub(crate) fn run(seed: u64, defect: Option<Defect>, nodes: Option<usize>) -> Re
     state.faults.extend(ended.err());
     let acknowledged = state.history.mail.values().filter(|mail| !mail.held_by.is_empty()).count();
     let (trace, faults) = (std::mem::take(&mut state.trace), std::mem::take(&mut state.faults));
+    let sent = std::mem::take(&mut state.sent);
     drop(state);
-    Report { seed, plan, trace, faults, acknowledged, took }
+    Report { seed, plan, trace, faults, sent, acknowledged, took }
 }
 
 fn hosts(sim: &mut Sim<'_>, world: &Arc<World>, plan: &Plan) {

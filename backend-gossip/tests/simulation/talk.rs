@@ -37,8 +37,9 @@ pub(crate) struct Page {
 type Answered = Result<(u16, String), String>;
 
 impl Talk {
-    pub(crate) fn new(world: &Arc<World>) -> Self {
-        let http = Http::new("node", Arc::new(Simulated), Bounds::default());
+    pub(crate) fn new(world: &Arc<World>, host: String) -> Self {
+        let network = Simulated { world: Arc::clone(world), host };
+        let http = Http::new("node", Arc::new(network), Bounds::default());
         Self { world: Arc::clone(world), http }
     }
 

@@ -1,6 +1,7 @@
 //! What all hosts of one run share, and the nodes among them.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) history: History,
     pub(crate) trace: Vec<String>,
     pub(crate) faults: Vec<String>,
+    /// What was sent: when, by whom, to whom, how much. Not shown, but part of what makes two runs alike.
+    pub(crate) sent: Vec<String>,
 }
 
 impl World {
@@ -101,6 +104,13 @@ impl World {
     pub(crate) fn note(&self, what: impl AsRef<str>) {
         let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
         self.state().trace.push(format!("{at:>6} {}", what.as_ref()));
+    }
+
+    /// Notes what a host sent.
+    pub(crate) fn sent(&self, host: &str, to: SocketAddr, bytes: &[u8]) {
+        let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
+        let first = String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().chars().take(60).collect::<String>();
+        self.state().sent.push(format!("{at:>6} {host} to {to}: {} {first}", bytes.len()));
     }
 
     /// Notes what must not be.
@@ -160,6 +170,7 @@ impl World {
 
     /// What runs on the host of a node.
     pub(crate) async fn run_node(self: Arc<Self>, number: usize) -> turmoil::Result {
+        let network = Simulated { world: Arc::clone(&self), host: self.name(number) };
         let member = &self.nodes[number];
         let start = member.starts.fetch_add(1, SeqCst);
         let mut config = NodeConfig::default();
@@ -177,8 +188,8 @@ impl World {
             .with_clock(self.clock(Arc::clone(&member.skew)))
             .with_randomness(Seeded::new(Rng::new(self.seed, &format!("start {start} of node"), number)))
             .with_key(member.key.clone())
-            .with_listeners(Simulated)
-            .with_connector(Arc::new(Simulated))
+            .with_listeners(network.clone())
+            .with_connector(Arc::new(network))
             .with_commit_time(self.commit_time);
         if let Some(defect) = self.defect {
             context = context.with_defect(defect);
