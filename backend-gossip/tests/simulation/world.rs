@@ -109,7 +109,8 @@ impl World {
     /// Notes what a host sent.
     pub(crate) fn sent(&self, host: &str, to: SocketAddr, bytes: &[u8]) {
         let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
-        let first = String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().chars().take(60).collect::<String>();
+        let first =
+            String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().chars().take(60).collect::<String>();
         self.state().sent.push(format!("{at:>6} {host} to {to}: {} {first}", bytes.len()));
     }
 

@@ -23,7 +23,7 @@ pub(super) async fn livez() -> &'static str {
 
 /// `GET /v1/peers`: who this node is, and how its peers do. Being listed gives no right.
 pub(super) async fn peers(State(node): State<Arc<Shared>>) -> Result<Response, Refusal> {
-    let last = *node.store.writer().arrivals().borrow();
+    let last = node.store.writer().brought().last();
     let (events, whole) = {
         let held = node.store.held();
         (held.len(), hex::encode(held.whole().as_bytes()))

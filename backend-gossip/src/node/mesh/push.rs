@@ -22,18 +22,18 @@ const PORTION: Portion = Portion { after: 0, events: 256, bytes: 1 << 20 };
 
 /// Pushes until the node stops.
 pub(super) async fn run(exchange: Arc<Exchange>) {
-    let mut arrivals = exchange.node.store.writer().arrivals();
+    let brought = Arc::clone(exchange.node.store.writer().brought());
     let mut stop = exchange.node.stop.clone();
     let mut pauses = Pauses::default();
     loop {
-        // Marked as seen before the store is read: what comes meanwhile wakes it again.
-        arrivals.borrow_and_update();
+        // Listened for before the store is read: what comes meanwhile wakes it again.
+        let more = brought.more();
         match push(&exchange).await {
             Ok(Pushed::All) => {
                 tokio::select! {
                     biased;
                     () = stop.asked() => return,
-                    changed = arrivals.changed() => if changed.is_err() { return },
+                    () = more => {}
                 }
             }
             Ok(Pushed::Some) => exchange.went_well(&mut pauses),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod arrivals;
+mod brought;
 mod mark;
 mod peers;
 mod place;

@@ -19,12 +19,13 @@ use talkbox_core::{
     anti_entropy::{IdSet, Item},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
 use super::{
     apply::{Applied, Quota, apply, expire},
+    brought::Brought,
     peers,
 };
 use crate::node::{
@@ -58,7 +59,7 @@ enum Op {
 pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
     fault: Arc<Mutex<Option<Fault>>>,
-    arrivals: watch::Receiver<i64>,
+    brought: Arc<Brought>,
 }
 
 /// What the writer is, as long as it runs.
@@ -100,7 +101,7 @@ impl Writer {
         )]
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let (arrived, arrivals) = watch::channel(0);
+        let brought = Arc::<Brought>::default();
         let desk = Desk {
             conn,
             quota,
@@ -108,7 +109,7 @@ impl Writer {
             live,
             held,
             fault: Arc::clone(&fault),
-            arrived,
+            brought: Arc::clone(&brought),
             batch: Vec::new(),
             peers: Vec::new(),
             planted,
@@ -121,7 +122,7 @@ impl Writer {
                 .map(Running::Thread)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
         };
-        Ok((Self { queue, fault, arrivals }, running))
+        Ok((Self { queue, fault, brought }, running))
     }
 
     /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
@@ -136,9 +137,9 @@ impl Writer {
         let _stopped = self.queue.send(Op::Peer(peer));
     }
 
-    /// The last place that something has which a client brought. It changes when more is there.
-    pub(crate) fn arrivals(&self) -> watch::Receiver<i64> {
-        self.arrivals.clone()
+    /// What clients have brought.
+    pub(crate) const fn brought(&self) -> &Arc<Brought> {
+        &self.brought
     }
 
     /// Removes what has expired at this time. Whether there may be more.
@@ -166,7 +167,7 @@ struct Desk {
     live: Arc<Live>,
     held: Arc<RwLock<IdSet>>,
     fault: Arc<Mutex<Option<Fault>>>,
-    arrived: watch::Sender<i64>,
+    brought: Arc<Brought>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
     /// Peers to remember with the next commit.
     peers: Vec<PeerRow>,
@@ -244,7 +245,7 @@ impl Desk {
                     settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
                 let from_clients = fresh.iter().filter(|fresh| fresh.event.origin == Origin::Client);
                 if let Some(last) = from_clients.filter_map(|fresh| fresh.seq).max() {
-                    self.arrived.send_replace(last);
+                    self.brought.note(last);
                 }
                 // After all answers: those who publish wait for them.
                 fresh.iter().for_each(|fresh| self.live.pass_on(fresh));
