@@ -1,7 +1,6 @@
 //! A peer that says whatever it likes.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,16 +12,23 @@ use axum::{
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::{Value, json};
+use talkbox_backend_gossip::node::Bind as _;
 use talkbox_core::{
     EventId, SecretKey,
     anti_entropy::{FrameLimit, IdSet, Item, respond},
     event::{Event, kind},
 };
 use tokio::time::sleep;
-use turmoil::net::{TcpListener, TcpStream};
 
-use crate::{net::PORT, rng::Rng, talk::Talk, world::World};
+use crate::{
+    net::{PORT, Simulated},
+    rng::Rng,
+    talk::Talk,
+    world::World,
+};
 
 /// Events that it says it has.
 const MADE_UP: usize = 20;
@@ -38,10 +44,15 @@ struct Liar {
 pub(crate) async fn run(world: Arc<World>, key: SecretKey) -> turmoil::Result {
     let rng = Arc::new(Mutex::new(Rng::new(world.seed, "lies", 0)));
     let liar = Liar { world, key, rng };
-    let listener = Listener(TcpListener::bind(("0.0.0.0", PORT)).await?);
+    let network = Simulated { world: Arc::clone(&liar.world), host: "liar".to_owned() };
+    let mut listener = network.bind(([0, 0, 0, 0], PORT).into()).await?;
     tokio::spawn(liar.clone().push());
-    axum::serve(listener, Router::new().fallback(answer).with_state(liar)).await?;
-    Ok(())
+    let router = TowerToHyperService::new(Router::new().fallback(answer).with_state(liar));
+    // Not `axum::serve`, which lets chance decide what it looks at first.
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), router.clone()));
+    }
 }
 
 async fn answer(State(liar): State<Liar>, uri: Uri, body: Bytes) -> Response {
@@ -109,24 +120,5 @@ impl Liar {
             let node = self.roll(self.world.nodes.len());
             let _whatever = talk.post_as(&self.key, node, "/v1/envelopes", self.forged()).await;
         }
-    }
-}
-
-struct Listener(TcpListener);
-
-impl axum::serve::Listener for Listener {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        loop {
-            if let Ok(accepted) = self.0.accept().await {
-                return accepted;
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
     }
 }

@@ -1,6 +1,6 @@
 //! Asking a node over HTTP, as its clients do.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -72,8 +72,35 @@ impl Talk {
         limit: usize,
     ) -> Result<Page, String> {
         let key = &self.world.mailboxes[mailbox];
+        let path = format!("/v1/mailboxes/{}/envelopes", key.public().to_hex());
+        self.page_of(key, node, &path, after, limit).await
+    }
+
+    /// The ids of all that a node gives its peers: all that has not expired.
+    pub(crate) async fn log(&self, node: usize) -> Result<BTreeSet<String>, String> {
+        let peer = &self.world.nodes[(node + 1) % self.world.nodes.len()].key;
+        let (mut ids, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = self.page_of(peer, node, "/v1/log", after.as_deref(), 500).await?;
+            let id = |json: &String| serde_json::from_str::<Value>(json).ok()?["id"].as_str().map(ToOwned::to_owned);
+            ids.extend(page.items.iter().filter_map(id));
+            after = Some(page.next);
+            if !page.more {
+                return Ok(ids);
+            }
+        }
+    }
+
+    async fn page_of(
+        &self,
+        key: &SecretKey,
+        node: usize,
+        path: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, String> {
         let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        let path = format!("/v1/mailboxes/{}/envelopes?limit={limit}{after}", key.public().to_hex());
+        let path = format!("{path}?limit={limit}{after}");
         let url = self.world.url(node, &path);
         let proof = prove(key, self.world.now(), &Method::GET, &url, &[]);
         let (status, body) =
