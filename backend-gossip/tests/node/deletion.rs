@@ -98,3 +98,36 @@ async fn a_deleted_event_is_not_sent_after_it_was_deleted() {
     client.accepted(&late).await;
     assert_eq!(reader.receive().await, json!(["EVENT", "a", value(&late)]), "what was refused is not delivered live");
 }
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_does_not_bring_back_what_was_deleted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = |now| node_at(now, |config| config.data = Some(directory.path().to_owned()));
+    let owner = key();
+    let (node, _) = start(NOW).await;
+    let soon = NOW.plus(86_400).to_string();
+    let [wrap, other] = [(); 2].map(|()| wrap_by(&key(), owner.id(), NOW, &[&["expiration", &soon]]));
+    let mut client = Client::connect(&node).await;
+    client.accepted(&wrap).await;
+    client.accepted(&other).await;
+    client.accepted(&deletion(&owner, owner.id(), &[&wrap])).await;
+    node.shutdown().await;
+
+    let file = rusqlite::Connection::open(directory.path().join("node.sqlite3")).expect("opens");
+    let wraps = || file.query_row("SELECT count(*) FROM event WHERE kind = 1059", [], |row| row.get::<_, u32>(0));
+    assert_eq!(wraps().expect("counts"), 1);
+    let (node, _) = start(NOW.plus(10 * 86_400)).await;
+    tokio::time::timeout(PATIENCE, async {
+        while wraps().expect("counts") > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("what has expired goes");
+    node.shutdown().await;
+
+    let (node, _) = start(NOW).await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.publish(&wrap).await, (false, "blocked: the event was deleted".to_owned()));
+    client.accepted(&other).await;
+}

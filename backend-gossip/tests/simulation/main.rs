@@ -60,6 +60,9 @@ fn seeds(nodes: Option<usize>, default: u64) {
         let report = run(seed, None, nodes);
         let mut totals = totals.lock().expect("no panic");
         *totals = (totals.0 + report.acknowledged, totals.1 + report.took);
+        if setting("SHOW", 0) > 0 {
+            eprintln!("{report}");
+        }
         (!report.is_good()).then_some(report)
     });
     let (acknowledged, took) = totals.into_inner().expect("no panic");

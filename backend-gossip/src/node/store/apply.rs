@@ -12,6 +12,10 @@ use crate::node::{
 /// Bytes of a row besides tags and content, with its index entries: what a quota counts for it.
 const ROW_BYTES: i64 = 300;
 
+/// How long an id is remembered beyond the expiry of what was deleted, in seconds: 30 days. As long as nothing expired is
+/// taken nobody could bring it back, but a clock that was ahead forgets too early, and then is set right again.
+const REMEMBERED_LONGER: i64 = 30 * 86_400;
+
 /// Why an id is known of which there is no body.
 #[derive(Clone, Copy)]
 enum Why {
@@ -172,6 +176,10 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
 
 /// Keeps an id of which there is no body any longer.
 fn remember(tx: &Connection, id: &[u8; 32], created_at: i64, until: i64, why: Why) -> Result<()> {
+    let until = match why {
+        Why::Deleted => until.saturating_add(REMEMBERED_LONGER),
+        Why::Refused => until,
+    };
     tx.prepare_cached("INSERT OR REPLACE INTO gone VALUES (?1, ?2, ?3, ?4)")?.execute(params![
         &id[..],
         created_at,
