@@ -6,6 +6,8 @@ use crate::rng::Rng;
 
 /// Until when things go wrong, in milliseconds; then all of it ends.
 pub(crate) const HEALED_AT: u64 = 25_000;
+/// Those who put and delete.
+pub(crate) const CLIENTS: usize = 2;
 const DAY: i64 = 86_400;
 
 /// One thing that happens.
@@ -39,7 +41,6 @@ pub(crate) enum Act {
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
-    pub(crate) clients: usize,
     pub(crate) liar: bool,
     /// How long a commit takes, in milliseconds.
     pub(crate) commit_time: u64,
@@ -56,8 +57,7 @@ impl Plan {
         let few = [3, 3, 3, 4, 4, 5, 5, 6, 7];
         let nodes = nodes.unwrap_or_else(|| few[rng.below(few.len())]);
         let commit_time = if rng.chance(70) { rng.between(0, 400) } else { 0 };
-        let mut plan =
-            Self { nodes, clients: 2, liar: rng.chance(35), commit_time, late: Vec::new(), acts: Vec::new() };
+        let mut plan = Self { nodes, liar: rng.chance(35), commit_time, late: Vec::new(), acts: Vec::new() };
         for _ in 0..rng.between(2, 6) {
             plan.add_fault(&mut rng);
         }
@@ -124,8 +124,8 @@ pub(crate) const USUAL_LATENCY: u64 = 60;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, clients, liar, commit_time, late, .. } = self;
-        writeln!(f, "{nodes} nodes, {clients} clients, liar: {liar}, a commit takes {commit_time} ms, late: {late:?}")?;
+        let Self { nodes, liar, commit_time, late, .. } = self;
+        writeln!(f, "{nodes} nodes, liar: {liar}, a commit takes {commit_time} ms, late: {late:?}")?;
         self.acts.iter().try_for_each(|(at, act)| writeln!(f, "{at:>6} {act:?}"))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     check, client,
     disk::{self, Frozen},
     liar,
-    plan::{Act, HEALED_AT, Plan, USUAL_LATENCY},
+    plan::{Act, CLIENTS, HEALED_AT, Plan, USUAL_LATENCY},
     world::World,
 };
 
@@ -126,7 +126,7 @@ fn hosts(sim: &mut Sim<'_>, world: &Arc<World>, plan: &Plan) {
         let shared = Arc::clone(world);
         sim.host(world.name(plan.nodes), move || liar::run(Arc::clone(&shared), key.clone()));
     }
-    for number in 0..plan.clients {
+    for number in 0..CLIENTS {
         sim.client(format!("client{number}"), client::run(Arc::clone(world), number));
     }
     sim.client("reader", client::read(Arc::clone(world)));
@@ -146,10 +146,10 @@ fn apply(sim: &mut Sim<'_>, world: &World, act: Act) {
                 world.nodes[node].left.store(true, SeqCst);
             }
         }
-        Act::Cut(one, other) => sim.partition(name(one), name(other)),
-        Act::Join(one, other) => sim.repair(name(one), name(other)),
-        Act::CutOneWay(one, other) => sim.partition_oneway(name(one), name(other)),
-        Act::JoinOneWay(one, other) => sim.repair_oneway(name(one), name(other)),
+        Act::Cut(one, other) => [(one, other), (other, one)].into_iter().for_each(|way| cut(sim, world, way)),
+        Act::Join(one, other) => [(one, other), (other, one)].into_iter().for_each(|way| join(sim, world, way)),
+        Act::CutOneWay(one, other) => cut(sim, world, (one, other)),
+        Act::JoinOneWay(one, other) => join(sim, world, (one, other)),
         Act::Loss(one, other, percent) => sim.set_link_fail_rate(name(one), name(other), f64::from(percent) / 100.0),
         Act::Latency(millis) => sim.set_max_message_latency(Duration::from_millis(millis)),
         Act::Skew(node, secs) => world.skew(node, secs, elapsed),
@@ -167,13 +167,40 @@ fn apply(sim: &mut Sim<'_>, world: &World, act: Act) {
     }
 }
 
+fn cut(sim: &Sim<'_>, world: &World, way: (usize, usize)) {
+    world.cuts.lock().expect("nobody panics with it").insert(way);
+    sim.partition_oneway(world.name(way.0), world.name(way.1));
+}
+
+fn join(sim: &Sim<'_>, world: &World, way: (usize, usize)) {
+    world.cuts.lock().expect("nobody panics with it").remove(&way);
+    sim.repair_oneway(world.name(way.0), world.name(way.1));
+}
+
+/// The names of all hosts but one.
+fn others(world: &World, node: usize) -> Vec<String> {
+    let nodes = (0..world.nodes.len() + usize::from(world.liar.is_some())).filter(|other| *other != node);
+    let clients = (0..CLIENTS).map(|number| format!("client{number}"));
+    nodes.map(|other| world.name(other)).chain(clients).chain(["reader".to_owned(), "checker".to_owned()]).collect()
+}
+
 /// The power of a node fails.
 fn crash(sim: &mut Sim<'_>, world: &World, node: usize) {
     if !sim.is_host_running(world.name(node)) {
         return;
     }
     let frozen = Frozen::take(&world.folder(node), world.nodes[node].syncs.load(SeqCst));
-    sim.crash(world.name(node));
+    // Without power nothing is sent any more. The runtime, which is dropped, would end each connection, and in an order
+    // that differs from run to run.
+    let name = world.name(node);
+    let others: Vec<String> = others(world, node);
+    others.iter().for_each(|other| sim.partition(name.as_str(), other.as_str()));
+    sim.crash(name.as_str());
+    others.iter().for_each(|other| sim.repair(name.as_str(), other.as_str()));
+    let cuts = world.cuts.lock().expect("nobody panics with it").clone();
+    for (from, to) in cuts.into_iter().filter(|(from, to)| *from == node || *to == node) {
+        sim.partition_oneway(world.name(from), world.name(to));
+    }
     if let Err(error) = frozen.restore(&world.folder(node)) {
         world.fault(format!("the store of node {node} cannot be restored: {error}"));
     }
@@ -191,7 +218,7 @@ fn heal(sim: &mut Sim<'_>, world: &World) {
     for one in 0..world.nodes.len() {
         for other in 0..one {
             sim.set_link_fail_rate(world.name(one), world.name(other), 0.0);
-            sim.repair(world.name(one), world.name(other));
+            apply(sim, world, Act::Join(one, other));
         }
         world.skew(one, 0, sim.elapsed());
         apply(sim, world, Act::Fail(one, false));

@@ -1,6 +1,7 @@
 //! What all hosts of one run share, and the nodes among them.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 use crate::{
     history::History,
     net::{PORT, Simulated},
-    plan::Plan,
+    plan::{CLIENTS, Plan},
     rng::{Rng, Seeded},
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct World {
     /// The latest that the clock of any node has shown.
     latest: AtomicI64,
     pub(crate) healed: AtomicBool,
+    /// From whom to whom nothing gets through.
+    pub(crate) cuts: Mutex<BTreeSet<(usize, usize)>>,
     pub(crate) clients_busy: AtomicUsize,
     state: Mutex<State>,
     folder: TempDir,
@@ -90,7 +93,8 @@ impl World {
             passed: Arc::default(),
             latest: AtomicI64::new(BEGIN),
             healed: AtomicBool::default(),
-            clients_busy: AtomicUsize::new(plan.clients + 1),
+            cuts: Mutex::default(),
+            clients_busy: AtomicUsize::new(CLIENTS + 1),
             state: Mutex::default(),
             folder: tempfile::Builder::new().prefix("talkbox-simulation-").tempdir_in(place).expect("a folder"),
         })
