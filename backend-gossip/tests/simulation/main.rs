@@ -52,9 +52,7 @@ fn search(seeds: std::ops::Range<u64>, each: impl Fn(u64) -> Option<Report> + Sy
     found.into_inner().expect("no panic").map(|(_, report)| report)
 }
 
-fn seeds(nodes: Option<usize>, default: u64) {
-    let first = setting("FIRST_SEED", 0);
-    let count = setting("SEEDS", default);
+fn seeds(nodes: Option<usize>, first: u64, count: u64) {
     let (begun, totals) = (Instant::now(), Mutex::new((0, Duration::ZERO)));
     let failed = search(first..first + count, |seed| {
         let report = run(seed, None, nodes);
@@ -74,7 +72,21 @@ fn seeds(nodes: Option<usize>, default: u64) {
 
 #[test]
 fn what_is_acknowledged_is_kept_whatever_goes_wrong() {
-    seeds(None, 20);
+    seeds(None, setting("FIRST_SEED", 0), setting("SEEDS", 200));
+}
+
+// Many nodes cost minutes: these run where they are asked for, as `scripts/test --full` does.
+
+#[test]
+#[ignore = "takes minutes"]
+fn twenty_nodes_keep_what_is_acknowledged() {
+    seeds(Some(20), 1_000_000, setting("SEEDS_20", 20));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn fifty_nodes_keep_what_is_acknowledged() {
+    seeds(Some(50), 2_000_000, setting("SEEDS_50", 2));
 }
 
 #[test]
