@@ -1,4 +1,14 @@
 //! The mesh in a simulated network, with simulated time and disks: one seed, one run.
+//!
+//! Nodes crash, are cut off, lose packets, have wrong clocks and full disks, and one peer lies; then all of it ends, and
+//! what was acknowledged has to be there, everywhere, once, and what was deleted or has expired has to be gone. A run
+//! that fails shows its seed, its plan and what everybody did:
+//!
+//! ```text
+//! FIRST_SEED=587 SEEDS=1 SHOW=1 cargo test --workspace --test simulation -- --nocapture what_is
+//! ```
+//!
+//! That the checks can fail is shown by bugs that are planted in the nodes.
 
 mod check;
 mod client;
@@ -13,7 +23,7 @@ mod talk;
 mod world;
 
 use std::{
-    env,
+    env, fmt,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -28,6 +38,12 @@ use crate::run::{Report, run};
 
 fn setting(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Says something to whoever runs the tests.
+#[expect(clippy::print_stderr, reason = "the harness shows it where a test fails, or with --nocapture")]
+fn tell(what: &dyn fmt::Display) {
+    eprintln!("{what}");
 }
 
 /// Runs seeds on two threads, until one is of interest.
@@ -59,7 +75,7 @@ fn seeds(nodes: Option<usize>, first: u64, count: u64) {
         let mut totals = totals.lock().expect("no panic");
         *totals = (totals.0 + report.acknowledged, totals.1 + report.took);
         if setting("SHOW", 0) > 0 {
-            eprintln!("{report}");
+            tell(&report);
         }
         (!report.is_good()).then_some(report)
     });
@@ -67,7 +83,8 @@ fn seeds(nodes: Option<usize>, first: u64, count: u64) {
     if let Some(report) = failed {
         panic!("{report}");
     }
-    eprintln!("{count} seeds in {:?}, {took:?} of virtual time, {acknowledged} acknowledged", begun.elapsed());
+    let real = begun.elapsed();
+    tell(&format_args!("{count} seeds in {real:?}, {took:?} of virtual time, {acknowledged} acknowledged"));
 }
 
 #[test]
@@ -112,7 +129,7 @@ fn is_caught(defect: Defect) {
         (!report.is_good()).then_some(report)
     });
     let report = report.unwrap_or_else(|| panic!("{defect:?} is not caught by 200 seeds"));
-    eprintln!("{defect:?}: seed {}: {}", report.seed(), report.faults()[0]);
+    tell(&format_args!("{defect:?}: seed {}: {}", report.seed(), report.faults()[0]));
 }
 
 macro_rules! planted {

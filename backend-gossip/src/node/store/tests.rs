@@ -22,6 +22,7 @@ use crate::node::{
     gate::Rights,
     intake::{Batch, RecentIds, Ticket},
     outbox::{Outbox, Pending},
+    planted::Planted,
     policy::{Terms, Treatment},
     refusal::Outcome,
     shares::{Bounds, Shares},
@@ -242,7 +243,8 @@ fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
     let quota = Quota::new(&Limits::default());
     let (writer, running) =
-        Writer::start(conn, quota, Arc::default(), Arc::default(), Arc::default(), Work::Threads).expect("starts");
+        Writer::start(conn, quota, Arc::default(), Arc::default(), Arc::default(), Work::Threads, Planted::default())
+            .expect("starts");
     for event in events {
         let ticket = Ticket::of_session(event.facts.id, Arc::clone(&outbox), Arc::default());
         writer.admit(Arc::new(event), ticket);
@@ -300,9 +302,16 @@ fn recent_ids_follow_the_store() {
     let recent = Arc::new(RecentIds::default());
     let directory = tempfile::tempdir().expect("a directory");
     let quota = Quota::new(&Limits::default());
-    let (writer, running) =
-        Writer::start(open(&directory), quota, Arc::clone(&recent), Arc::default(), Arc::default(), Work::Threads)
-            .expect("starts");
+    let (writer, running) = Writer::start(
+        open(&directory),
+        quota,
+        Arc::clone(&recent),
+        Arc::default(),
+        Arc::default(),
+        Work::Threads,
+        Planted::default(),
+    )
+    .expect("starts");
     let event = wrap(10);
     let id = event.facts.id;
     let (batch, mut tickets) = Batch::new(1);
