@@ -122,7 +122,8 @@ async fn check(talk: &Talk, node: usize, mailbox: usize) -> Result<(), String> {
             }
         }
         let seen = &history.seen[&(node, mailbox)].ids;
-        faults.extend(listed.difference(seen).map(|id| says("kept from who read on", id)));
+        let lasts = |id: &&EnvelopeId| history.mail.get(*id).is_none_or(|mail| mail.expires > later);
+        faults.extend(listed.difference(seen).filter(lasts).map(|id| says("kept from who read on", id)));
         let unknown = |id: &&EnvelopeId| history.mail.get(*id).is_none_or(|mail| mail.mailbox != mailbox);
         faults.extend(listed.iter().filter(unknown).map(|id| says("lists what nobody put:", id)));
     }

@@ -65,8 +65,10 @@ pub(crate) async fn read_on(talk: &Talk, node: usize, mailbox: usize) -> Result<
     let page = page?;
     let mut state = talk.world.state();
     let seen = state.history.seen.entry((node, mailbox)).or_default();
-    seen.cursor = Some(page.next);
+    seen.cursor = Some(page.next.clone());
     seen.ids.extend(page.items.iter().filter_map(|json| Envelope::restore(json).ok()).map(|envelope| envelope.id()));
+    drop(state);
+    talk.world.note(format!("reads mailbox {mailbox} at {node} up to {}", page.next));
     Ok(page.more)
 }
 
