@@ -87,6 +87,11 @@ impl Addresses {
         self.pass(Some(address), false)
     }
 
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.lock().connections
+    }
+
     fn pass(self: &Arc<Self>, address: Option<IpAddr>, is_connection: bool) -> Option<Pass> {
         let address = address.map(|address| address.to_canonical());
         let counted = address.filter(|address| !(self.limits.exempt_loopback && address.is_loopback()));

@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub tls: Option<TlsFiles>,
     /// Proxies that are believed who their clients are, by `X-Forwarded-For`.
     pub trusted_proxies: Vec<Subnet>,
+    /// Who may read `/metrics`. By default only this machine.
+    pub metrics_from: Vec<Subnet>,
     /// The nodes that hold the same as this one: `https://node.example`, or with their key `https://node.example#npub1…`.
     /// They may read everything. Where no key is given, the one that a peer shows first is kept.
     pub peers: Vec<String>,
@@ -51,6 +53,7 @@ impl Default for NodeConfig {
             public_url: None,
             tls: None,
             trusted_proxies: Vec::new(),
+            metrics_from: Subnet::loopback().to_vec(),
             peers: Vec::new(),
             sync_interval: 10,
             gate_reads: true,

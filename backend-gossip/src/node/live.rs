@@ -6,14 +6,17 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use axum::extract::ws::Utf8Bytes;
 use talkbox_core::{MailboxId, event::kind};
 
-use super::{admitted::Admitted, cursor::ArrivalCursor, filter::Filter, gate::Rights, outbox::Outbox, shares::Claim};
+use super::{
+    admitted::Admitted, cursor::ArrivalCursor, filter::Filter, gate::Rights, metrics::Metrics, outbox::Outbox,
+    shares::Claim,
+};
 
 /// An event that has just been stored, with its place in the order of arrival; or one that is only passed on.
 #[derive(Debug)]
@@ -114,14 +117,15 @@ impl Subscription {
         }
     }
 
-    fn offer(&self, fresh: &Fresh) {
+    /// Hands an event over, if it is wanted and allowed. Whether it was.
+    fn offer(&self, fresh: &Fresh) -> bool {
         let event = &fresh.event;
         if !self.filters.iter().any(|filter| filter.matches(&event.facts)) || !self.rights.may_read(&event.facts) {
-            return;
+            return false;
         }
         match &mut *self.lock() {
-            State::Closed => {}
-            State::Live { after } if fresh.seq.is_some_and(|seq| seq <= *after) => {}
+            State::Closed => return false,
+            State::Live { after } if fresh.seq.is_some_and(|seq| seq <= *after) => return false,
             State::Live { .. } => self.outbox.push(self.message(&event.json, fresh.seq)),
             State::Catching { held, bytes } => {
                 let message = self.message(&event.json, fresh.seq);
@@ -131,6 +135,7 @@ impl Subscription {
                 }
             }
         }
+        true
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -149,6 +154,8 @@ impl fmt::Debug for Subscription {
 pub(crate) struct Live {
     places: RwLock<Places>,
     next: AtomicU64,
+    open: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 /// Where a subscription is found by an event. One with several filters is in several places.
@@ -163,6 +170,15 @@ struct Places {
 }
 
 impl Live {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Adds a subscription; what arrives is held back until [`Subscription::go_live`].
     pub(crate) fn add(
         &self,
@@ -192,12 +208,14 @@ impl Live {
         if others {
             places.others.push(Arc::clone(&subscription));
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
         subscription
     }
 
     /// Removes a subscription; nothing is sent for it after this.
     pub(crate) fn remove(&self, subscription: &Subscription) {
         subscription.close();
+        self.open.fetch_sub(1, Ordering::Relaxed);
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let (mailboxes, wraps, others) = found_by(&subscription.filters);
         let drop_from = |list: &mut Vec<Arc<Subscription>>| list.retain(|other| other.number != subscription.number);
@@ -228,8 +246,9 @@ impl Live {
             Some(list) if !by_kind.is_empty() => list.iter().map(|one| one.number).collect(),
             _ => HashSet::new(),
         };
-        by_mailbox.into_iter().flatten().for_each(|subscription| subscription.offer(fresh));
-        by_kind.iter().filter(|one| !first.contains(&one.number)).for_each(|subscription| subscription.offer(fresh));
+        let others = by_kind.iter().filter(|one| !first.contains(&one.number));
+        let taken = by_mailbox.into_iter().flatten().chain(others).filter(|subscription| subscription.offer(fresh));
+        self.metrics.delivered.add(taken.count());
     }
 }
 

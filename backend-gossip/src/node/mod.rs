@@ -27,6 +27,7 @@ mod listen;
 mod live;
 pub mod maintenance;
 mod mesh;
+mod metrics;
 mod outbox;
 mod own_url;
 mod planted;
@@ -56,11 +57,12 @@ use self::{
     intake::{Intake, RecentIds},
     live::Live,
     mesh::Roster,
+    metrics::Metrics,
     outbox::Pending,
     own_url::OwnUrl,
     policy::Policy,
     shares::{Bounds, Shares},
-    store::Store,
+    store::{Followers, Store},
     tls::Certificate,
 };
 pub use self::{
@@ -122,6 +124,7 @@ struct Shared {
     /// The bytes of open filters.
     filters: Arc<Shares>,
     roster: Roster,
+    metrics: Arc<Metrics>,
     /// What peers are asked with.
     http: Http,
     /// The ids in open reconciliations.
@@ -177,11 +180,13 @@ impl Node {
         };
         let epoch = context.random()?;
         let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
-        let (live, work, planted) = (Arc::<Live>::default(), context.work(), context.planted());
+        let metrics = Arc::<Metrics>::default();
+        let (live, work, planted) = (Arc::new(Live::new(Arc::clone(&metrics))), context.work(), context.planted());
         let store = {
             let (data, limits) = (config.data.clone(), config.limits.clone());
-            let (recent, live) = (Arc::clone(&recent), Arc::clone(&live));
-            let open = move || Store::open(data.as_deref(), epoch, &limits, recent, live, work, planted);
+            let (recent, live, metrics) = (Arc::clone(&recent), Arc::clone(&live), Arc::clone(&metrics));
+            let followers = Followers { recent, live, metrics };
+            let open = move || Store::open(data.as_deref(), epoch, &limits, followers, work, planted);
             match work {
                 Work::Inline => open()?,
                 // To open a large store takes seconds: it is checked.
@@ -192,7 +197,8 @@ impl Node {
         };
         let (stopping, stop) = watch::channel(false);
         let policy = Policy::new(&config.limits);
-        let intake = Intake::start(policy, Arc::clone(&clock), recent, &store, Arc::clone(&live), work, planted)?;
+        let followers = Followers { recent, live: Arc::clone(&live), metrics: Arc::clone(&metrics) };
+        let intake = Intake::start(policy, Arc::clone(&clock), followers, &store, work, planted)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -212,6 +218,7 @@ impl Node {
                 always: BODIES_ALWAYS,
             }),
             roster: Roster::new(peers, store.peers().await?),
+            metrics,
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
             stop: Stop(stop),

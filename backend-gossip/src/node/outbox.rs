@@ -29,6 +29,11 @@ impl Pending {
     pub(crate) const fn new(limit: usize) -> Self {
         Self { bytes: AtomicUsize::new(0), limit }
     }
+
+    /// How many bytes wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// The messages that wait on one connection.

@@ -3,7 +3,11 @@
 //! Behind a proxy all clients have its address, so that what is counted per address would be counted for all of them
 //! together. A trusted one names the client in `X-Forwarded-For`; from anyone else that header means nothing.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use axum::http::HeaderMap;
 use talkbox_core::{Error, ErrorKind};
@@ -16,6 +20,14 @@ pub struct Subnet {
 }
 
 impl Subnet {
+    /// The addresses of this machine.
+    pub const fn loopback() -> [Self; 2] {
+        [
+            Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), bits: 8 },
+            Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 },
+        ]
+    }
+
     /// Whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differ = |one: u128, other: u128, width: u32| {

@@ -3,7 +3,11 @@
 //! The loop is our own and not `axum::serve`, which has no time-out for the head of a request and no say in how many
 //! connections there are.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -53,7 +57,8 @@ pub(crate) async fn run(mut listener: Box<dyn Listen>, tls: Option<TlsAcceptor>,
                 Ok((stream, address)) => match admit(&node, address) {
                     Some(pass) => {
                         tracing::debug!(client = %address, "a connection");
-                        let connection = Connection { address, pass: Arc::new(pass), alive: alive.clone() };
+                        let connection =
+                            Connection { address, client: address.ip(), pass: Arc::new(pass), alive: alive.clone() };
                         let (router, node, tls) = (router.clone(), Arc::clone(&node), tls.clone());
                         tokio::spawn(async move {
                             match tls {
@@ -85,6 +90,8 @@ fn admit(node: &Shared, address: SocketAddr) -> Option<Pass> {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     address: SocketAddr,
+    /// Whose it is: that of the connection, or what a trusted proxy says.
+    pub(crate) client: IpAddr,
     pub(crate) pass: Arc<Pass>,
     alive: Alive,
 }
@@ -155,7 +162,7 @@ fn whose(node: &Shared, connection: &Connection, headers: &HeaderMap) -> Option<
         return Some(connection.clone());
     }
     let pass = Arc::new(node.addresses.admit_client(client)?);
-    Some(Connection { pass, ..connection.clone() })
+    Some(Connection { pass, client, ..connection.clone() })
 }
 
 async fn root(
@@ -167,7 +174,7 @@ async fn root(
     if let Ok(upgrade) = upgrade {
         let most = node.config.limits.max_message_bytes;
         return upgrade.max_message_size(most).max_frame_size(most).on_upgrade(move |socket| async move {
-            let Connection { address, pass, alive } = connection;
+            let Connection { address, pass, alive, .. } = connection;
             session::run(socket, node, pass).await;
             tracing::debug!(client = %address, "a connection has ended");
             drop(alive);

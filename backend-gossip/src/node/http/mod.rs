@@ -57,6 +57,7 @@ pub(crate) fn router(node: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route_layer(middleware::from_fn_with_state(Arc::clone(node), spend))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics))
         .layer(middleware::map_response(open_to_pages))
         .fallback(unknown)
 }
@@ -76,6 +77,7 @@ async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request,
         mut response = next.run(request) => {
             let epoch = HeaderValue::from_str(&format!("{:016x}", node.store.epoch()));
             response.headers_mut().extend(epoch.ok().map(|epoch| (Some(EPOCH), epoch)));
+            node.metrics.answered(response.status().as_u16());
             response
         }
         // What was asked may take its time; a node that stops does not wait for it.

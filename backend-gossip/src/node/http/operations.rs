@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -11,10 +11,42 @@ use serde_json::json;
 
 use talkbox_core::{anti_entropy::ReconciledSet as _, hex};
 
-use crate::node::{Shared, addresses::Party, refusal::Refusal};
+use crate::node::{
+    Shared,
+    addresses::Party,
+    metrics::{Gauges, page},
+    refusal::{Reason, Refusal},
+    server::Connection,
+};
 
 /// After so long the node is ready though no peer was reached: then the others are what is missing.
 const LATE: Duration = Duration::from_secs(30);
+
+/// `GET /metrics`: for Prometheus, from where the operator allows it.
+pub(super) async fn metrics(
+    State(node): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+) -> Result<Response, Refusal> {
+    if !node.config.metrics_from.iter().any(|net| net.contains(connection.client)) {
+        return Err(Refusal::new(
+            Reason::Forbidden,
+            "the metrics are for this machine, or for whom metrics_from names",
+        ));
+    }
+    let last = node.store.writer().brought().last();
+    let held = node.store.held().len();
+    let gauges = Gauges {
+        held,
+        store_bytes: node.store.bytes().await.map_err(|error| super::failed(&error))?,
+        connections: node.addresses.connections(),
+        subscriptions: node.live.len(),
+        pending_bytes: node.pending.bytes(),
+        is_ready: fault(&node).await.is_none(),
+        peers: node.roster.gauges(last),
+    };
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(([kind], page(&node.metrics, &gauges)).into_response())
+}
 
 /// `GET /livez`: the process answers.
 pub(super) async fn livez() -> &'static str {
@@ -41,10 +73,7 @@ pub(super) async fn peers(State(node): State<Arc<Shared>>) -> Result<Response, R
 
 /// `GET /readyz`: the store can be read and written, and what peers hold has been compared.
 pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
-    let read = node.store.last(Party::Node).await;
-    let fault = node.store.writer().fault().or_else(|| read.as_ref().err().map(|_| "the store cannot be read"));
-    let is_late = node.started.elapsed() > LATE;
-    let fault = fault.or_else(|| (!node.roster.is_compared() && !is_late).then_some("not compared with a peer yet"));
+    let fault = fault(&node).await;
     let status = if fault.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let state = json!({
         "ready": fault.is_none(),
@@ -54,4 +83,16 @@ pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
     });
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     (status, [kind], format!("{state}\n")).into_response()
+}
+
+/// What keeps the node from its work.
+async fn fault(node: &Shared) -> Option<&'static str> {
+    if let Some(fault) = node.store.writer().fault() {
+        return Some(fault);
+    }
+    if node.store.last(Party::Node).await.is_err() {
+        return Some("the store cannot be read");
+    }
+    let is_late = node.started.elapsed() > LATE;
+    (!node.roster.is_compared() && !is_late).then_some("not compared with a peer yet")
 }

@@ -25,10 +25,11 @@ use super::{
     admitted::{Admitted, Origin},
     context::Work,
     live::{Fresh, Live},
+    metrics::Metrics,
     planted::{Defect, Planted},
     policy::{Policy, Treatment},
     refusal::{Outcome, Refusal},
-    store::{Store, Writer},
+    store::{Followers, Store, Writer},
 };
 
 /// Events on their way, from here until they are answered. Enough for two commits, and for the pool to have work while
@@ -54,6 +55,7 @@ struct Desk {
     writer: Writer,
     records: Records,
     live: Arc<Live>,
+    metrics: Arc<Metrics>,
     planted: Planted,
 }
 
@@ -65,18 +67,18 @@ impl Intake {
     pub(crate) fn start(
         policy: Policy,
         clock: Arc<dyn Clock>,
-        recent: Arc<RecentIds>,
+        followers: Followers,
         store: &Store,
-        live: Arc<Live>,
         work: Work,
         planted: Planted,
     ) -> Result<Self> {
+        let Followers { recent, live, metrics } = followers;
         let (writer, held) = (store.writer().clone(), Arc::clone(store.held_set()));
         let records = Records::start(writer.clone(), work)?;
         Ok(Self {
             pool: Pool::start(work)?,
             places: Arc::new(Semaphore::new(PLACES)),
-            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live, planted }),
+            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live, metrics, planted }),
         })
     }
 
@@ -101,7 +103,8 @@ impl Intake {
 }
 
 impl Desk {
-    fn take(&self, json: &str, origin: Origin, mut ticket: Ticket) {
+    fn take(&self, json: &str, origin: Origin, ticket: Ticket) {
+        let mut ticket = ticket.counted(Arc::clone(&self.metrics), origin);
         let (admitted, verified) = match self.admit(json, origin, &mut ticket) {
             Ok(admitted) => admitted,
             Err(outcome) => return ticket.answer(outcome),

@@ -9,6 +9,8 @@ use talkbox_core::{EventId, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::node::{
+    admitted::Origin,
+    metrics::Metrics,
     outbox::Outbox,
     refusal::{Outcome, Reason, Refusal},
 };
@@ -23,6 +25,8 @@ pub(crate) struct Ticket {
     /// Until when the event is kept, if it is.
     until: Option<Timestamp>,
     answered: bool,
+    /// Where it is counted what became of the event.
+    counted: Option<(Arc<Metrics>, Origin)>,
     /// The event's place among those that are on their way.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -44,12 +48,18 @@ impl Ticket {
     }
 
     const fn to(to: To) -> Self {
-        Self { to, id: None, until: None, answered: false, _place: None }
+        Self { to, id: None, until: None, answered: false, counted: None, _place: None }
     }
 
     /// Keeps the event's place until it is answered.
     pub(super) fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
         self._place = Some(place);
+        self
+    }
+
+    /// Has the answer counted.
+    pub(super) fn counted(mut self, metrics: Arc<Metrics>, origin: Origin) -> Self {
+        self.counted = Some((metrics, origin));
         self
     }
 
@@ -75,6 +85,9 @@ impl Ticket {
 
     fn send(&mut self, outcome: Outcome) {
         self.answered = true;
+        if let Some((metrics, origin)) = &self.counted {
+            metrics.count(*origin, &outcome);
+        }
         match &self.to {
             To::Session { id, outbox, open } => {
                 open.fetch_sub(1, Ordering::AcqRel);

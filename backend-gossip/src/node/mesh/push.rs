@@ -73,6 +73,7 @@ async fn push(exchange: &Exchange) -> Result<Pushed> {
     if fates.contains(&Fate::Later) {
         return Err(ask::nonsense("the peer cannot store anything now"));
     }
+    node.metrics.pushed.add(events.len());
     peer.acknowledge(page.last);
     node.store.writer().keep_peer(peer.row());
     Ok(Pushed::Some)

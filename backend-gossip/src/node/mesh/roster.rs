@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use talkbox_core::{PublicKey, Timestamp};
 
+use crate::node::metrics::PeerGauges;
+
 use super::{
     address::PeerAddress,
     peer::{Peer, PeerRow},
@@ -38,6 +40,22 @@ impl Roster {
     /// Whether all that peers hold was compared with one of them, or there is nobody to compare with.
     pub(crate) fn is_compared(&self) -> bool {
         self.peers.is_empty() || self.peers.iter().any(|peer| peer.health().compared.is_some())
+    }
+
+    /// The peers as they are measured.
+    pub(crate) fn gauges(&self, last: i64) -> Vec<PeerGauges> {
+        let gauges = |peer: &Arc<Peer>| {
+            let health = peer.health();
+            PeerGauges {
+                name: peer.address.name().to_owned(),
+                is_up: health.fault.is_none() && health.seen.is_some(),
+                behind: last.saturating_sub(peer.acknowledged()).max(0).unsigned_abs(),
+                missing_here: health.missing_here,
+                missing_there: health.missing_there,
+                compared: health.compared.map_or(0, Timestamp::secs),
+            }
+        };
+        self.peers.iter().map(gauges).collect()
     }
 
     /// The peers as they are shown, with how many events wait for each.

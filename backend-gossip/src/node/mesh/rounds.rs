@@ -70,6 +70,7 @@ async fn compare(exchange: &Exchange) -> Result<()> {
     let (have, need) = differences(exchange).await?;
     let (node, peer) = (&exchange.node, &exchange.peer);
     peer.compared(node.now(), need.len(), have.len());
+    node.metrics.comparisons.add(1);
     if !need.is_empty() {
         take(exchange, need).await?;
     }
@@ -112,6 +113,7 @@ async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
             continue;
         }
         let events = ask::fetch(node, peer, &ids).await?;
+        node.metrics.fetched.add(events.len());
         let (batch, tickets) = Batch::new(events.len());
         for (event, ticket) in events.into_iter().zip(tickets) {
             node.intake.take(event, Origin::Peer, ticket).await;

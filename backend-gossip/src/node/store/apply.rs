@@ -306,7 +306,7 @@ fn mailbox_number(tx: &Connection, key: MailboxId) -> Result<i64> {
     }
 }
 
-fn store_bytes(tx: &Connection) -> Result<i64> {
+pub(super) fn store_bytes(tx: &Connection) -> Result<i64> {
     tx.prepare_cached("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size")?
         .query_row([], |row| row.get(0))
 }

@@ -39,15 +39,13 @@ pub(crate) use self::{
     row::{Packed, Row},
     schema::{AFTER_BACKUP, storage},
     search::{Collect, Count, Newest, Set, Short},
-    writer::Writer,
+    writer::{Followers, Writer},
 };
 use super::{
     addresses::Party,
     config::Limits,
     context::Work,
     filter::Filter,
-    intake::RecentIds,
-    live::Live,
     mesh::PeerRow,
     planted::{Defect, Planted},
 };
@@ -91,8 +89,7 @@ impl Store {
         directory: Option<&Path>,
         epoch: [u8; 8],
         limits: &Limits,
-        recent: Arc<RecentIds>,
-        live: Arc<Live>,
+        followers: Followers,
         work: Work,
         planted: Planted,
     ) -> Result<Self> {
@@ -111,8 +108,7 @@ impl Store {
         let syncs = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).is_ok_and(|level: i64| level >= 2);
         let readers = Readers::start(&path, &place, work)?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
-        let (writer, running) =
-            Writer::start(conn, Quota::new(limits), recent, live, Arc::clone(&held), work, planted)?;
+        let (writer, running) = Writer::start(conn, Quota::new(limits), followers, Arc::clone(&held), work, planted)?;
         Ok(Self {
             writer,
             held,
@@ -276,6 +272,14 @@ impl Store {
     /// `Storage`, `Timeout`, `Closed`.
     pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
         self.read(Party::Node, peers::all).await
+    }
+
+    /// Bytes of the store that are in use.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn bytes(&self) -> Result<u64> {
+        self.read(Party::Node, |conn| apply::store_bytes(conn).map(i64::unsigned_abs)).await
     }
 
     /// The record of a mailbox.

@@ -11,7 +11,7 @@ use super::{
     query::{self, Reader},
     schema::{Durability, open_writer},
     search::{Collect, Count, Newest, Search, Set},
-    writer::{Running, Writer},
+    writer::{Followers, Running, Writer},
 };
 use crate::node::{
     addresses::Party,
@@ -20,7 +20,7 @@ use crate::node::{
     context::Work,
     filter::Filter,
     gate::Rights,
-    intake::{Batch, RecentIds, Ticket},
+    intake::{Batch, Ticket},
     outbox::{Outbox, Pending},
     planted::Planted,
     policy::{Terms, Treatment},
@@ -243,7 +243,7 @@ fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
     let quota = Quota::new(&Limits::default());
     let (writer, running) =
-        Writer::start(conn, quota, Arc::default(), Arc::default(), Arc::default(), Work::Threads, Planted::default())
+        Writer::start(conn, quota, Followers::default(), Arc::default(), Work::Threads, Planted::default())
             .expect("starts");
     for event in events {
         let ticket = Ticket::of_session(event.facts.id, Arc::clone(&outbox), Arc::default());
@@ -299,19 +299,13 @@ fn places_in_the_order_of_arrival_are_never_given_twice() {
 
 #[test]
 fn recent_ids_follow_the_store() {
-    let recent = Arc::new(RecentIds::default());
+    let followers = Followers::default();
+    let recent = Arc::clone(&followers.recent);
     let directory = tempfile::tempdir().expect("a directory");
     let quota = Quota::new(&Limits::default());
-    let (writer, running) = Writer::start(
-        open(&directory),
-        quota,
-        Arc::clone(&recent),
-        Arc::default(),
-        Arc::default(),
-        Work::Threads,
-        Planted::default(),
-    )
-    .expect("starts");
+    let (writer, running) =
+        Writer::start(open(&directory), quota, followers, Arc::default(), Work::Threads, Planted::default())
+            .expect("starts");
     let event = wrap(10);
     let id = event.facts.id;
     let (batch, mut tickets) = Batch::new(1);

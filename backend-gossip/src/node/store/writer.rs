@@ -34,6 +34,7 @@ use crate::node::{
     intake::{RecentIds, Ticket},
     live::{Fresh, Live},
     mesh::PeerRow,
+    metrics::Metrics,
     planted::{Defect, Planted},
     refusal::{Outcome, Reason, Refusal},
 };
@@ -62,6 +63,14 @@ pub(crate) struct Writer {
     brought: Arc<Brought>,
 }
 
+/// Who hears of what is committed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Followers {
+    pub(crate) recent: Arc<RecentIds>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// What the writer is, as long as it runs.
 #[derive(Debug)]
 pub(crate) enum Running {
@@ -80,20 +89,20 @@ impl Running {
 }
 
 impl Writer {
-    /// Starts the writer on its connection. What it stores goes to `live`, what it removes leaves `recent`, and
-    /// `held` follows both.
+    /// Starts the writer on its connection. What it stores goes to subscribers, what it removes leaves the
+    /// recent ids, and `held` follows both.
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread.
     pub(crate) fn start(
         conn: Connection,
         quota: Quota,
-        recent: Arc<RecentIds>,
-        live: Arc<Live>,
+        followers: Followers,
         held: Arc<RwLock<IdSet>>,
         work: Work,
         planted: Planted,
     ) -> Result<(Self, Running)> {
+        let Followers { recent, live, metrics } = followers;
         #[expect(
             clippy::disallowed_methods,
             reason = "each event holds one of the places of the intake, and a peer has one portion under way; so whoever \
@@ -107,6 +116,7 @@ impl Writer {
             quota,
             recent,
             live,
+            metrics,
             held,
             fault: Arc::clone(&fault),
             brought: Arc::clone(&brought),
@@ -165,6 +175,7 @@ struct Desk {
     quota: Quota,
     recent: Arc<RecentIds>,
     live: Arc<Live>,
+    metrics: Arc<Metrics>,
     held: Arc<RwLock<IdSet>>,
     fault: Arc<Mutex<Option<Fault>>>,
     brought: Arc<Brought>,
@@ -293,6 +304,7 @@ impl Desk {
             tx.execute_batch("DELETE FROM gone WHERE why = 0; DELETE FROM deletion")?;
         }
         tx.commit()?;
+        self.metrics.commits.add(1);
         self.peers.clear();
         Ok(applied)
     }
@@ -321,6 +333,7 @@ impl Desk {
             Ok(removed) => {
                 self.note(None);
                 self.forget(&removed);
+                self.metrics.expired.add(removed.len());
                 removed.len() >= EXPIRED_AT_ONCE as usize
             }
             Err(error) => {

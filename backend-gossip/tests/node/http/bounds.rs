@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::support::{ask, get, lines, post};
+use super::support::{ask, get, lines, post, publish};
 use crate::support::{key, node, node_with, wrap};
 
 #[tokio::test]
@@ -72,6 +72,16 @@ async fn events_and_requests_are_counted_per_address() {
 }
 
 #[tokio::test]
+async fn metrics_are_for_whom_the_operator_names() {
+    let (node, _) = node_with(|config| config.metrics_from = vec!["10.0.0.0/8".parse().expect("a subnet")]).await;
+    assert_eq!(get(&node, "/metrics").send().await.problem(), (403, "forbidden".to_owned()));
+    let (node, _) = node_with(|config| config.trusted_proxies = vec!["127.0.0.1".parse().expect("a subnet")]).await;
+    let outside = get(&node, "/metrics").header("x-forwarded-for", "192.0.2.7").send().await;
+    assert_eq!(outside.problem(), (403, "forbidden".to_owned()), "the proxy is of this machine, and its client is not");
+    assert_eq!(get(&node, "/metrics").send().await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_a_problem_too() {
     let (node, _) = node().await;
     assert_eq!(get(&node, "/v1/nothing").send().await.problem(), (404, "not-found".to_owned()));
@@ -92,6 +102,17 @@ async fn a_node_says_that_it_lives_and_that_it_is_ready() {
     assert_eq!(ready.status, 200);
     assert_eq!(ready.json()["ready"], true);
     assert_eq!(ready.json()["epoch"], format!("{:016x}", node.epoch()));
+    publish(&node, &[&wrap(key().id())]).await;
+    let metrics = get(&node, "/metrics").send().await;
+    assert_eq!(metrics.kind, "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        r#"talkbox_node_events_total{origin="client",outcome="stored"} 1"#,
+        "talkbox_node_held 1",
+        "talkbox_node_ready 1",
+        r#"talkbox_node_http_answers_total{status="2xx"} 1"#,
+    ] {
+        assert!(metrics.body.lines().any(|found| found == line), "{line}: {}", metrics.body);
+    }
     let preflight = ask(&node, Method::OPTIONS, "/v1/envelopes").header("origin", "https://page.example").open().await;
     assert_eq!(preflight.status().as_u16(), 204);
     assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
