@@ -308,8 +308,9 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes whose clocks are
-/// some seconds apart are equal all but some seconds of it. What has expired is not served meanwhile.
+/// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes that hold the same
+/// and whose clocks are some seconds apart are equal all but some seconds of it. What has expired is not served meanwhile:
+/// a node that lacks it does not get it any more, and differs until the hour is over.
 const fn hour(time: Timestamp) -> Timestamp {
     Timestamp(time.secs() - time.secs() % 3_600)
 }
