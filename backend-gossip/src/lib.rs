@@ -1,6 +1,7 @@
-//! Light Talkbox nodes: a Nostr relay with SQLite, made for sealed mailboxes.
+//! Light Talkbox nodes: the node itself, a Nostr relay with SQLite made for sealed mailboxes, and the [`backend`] that
+//! keeps mailboxes on such nodes.
 //!
-//! [`node`] is the relay itself, which the demo and the tests of other crates run in-process:
+//! [`node`] is the node, which the demo and the tests of other crates run in-process:
 //!
 //! ```no_run
 //! use talkbox_backend_gossip::node::{Node, NodeConfig, NodeContext};
@@ -12,7 +13,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The backend talks to nodes over HTTP, as `docs/formats.md` §9 has it:
+//!
+//! ```
+//! use talkbox_core::Registry;
+//!
+//! let registry = Registry::new().with(talkbox_backend_gossip::backend());
+//! assert_eq!(registry.for_scheme("gossip").map(|def| def.name), Some("gossip"));
+//! ```
 
+mod client;
 pub mod node;
 
-pub use crate::node::{Limits, Node, NodeConfig, NodeContext};
+pub use crate::{
+    client::backend,
+    node::{Limits, Node, NodeConfig, NodeContext},
+};
