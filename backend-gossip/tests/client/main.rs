@@ -1,0 +1,10 @@
+//! The backend against nodes that are not what they should be, each beside an honest one.
+
+mod answers;
+mod failing;
+mod hostile;
+mod listing;
+mod promises;
+mod proofs;
+mod support;
+mod watching;
