@@ -5,5 +5,9 @@ use std::process::ExitCode;
 use talkbox_core::{Registry, memory};
 
 fn main() -> ExitCode {
-    talkbox_cli::run(Registry::new().with(memory::backend()).with(talkbox_backend_nostr::backend()))
+    let registry = Registry::new()
+        .with(memory::backend())
+        .with(talkbox_backend_nostr::backend())
+        .with(talkbox_backend_gossip::backend());
+    talkbox_cli::run(registry)
 }

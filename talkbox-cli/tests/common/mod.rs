@@ -37,6 +37,15 @@ impl Home {
         home
     }
 
+    /// One that knows these nodes.
+    pub(crate) fn with_nodes(nodes: &[&str]) -> Self {
+        let home = Self::new();
+        let nodes = serde_json::to_string(nodes).expect("JSON");
+        let config = format!("backend = \"gossip\"\nallow_private = true\n\n[backends.gossip]\nnodes = {nodes}\n");
+        home.write("config.toml", &config);
+        home
+    }
+
     /// One that knows these relays and has a mailbox.
     pub(crate) fn with_mailbox(name: &str, relays: &[&str]) -> Self {
         let home = Self::with_relays(relays);
@@ -227,6 +236,11 @@ impl Relay {
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.url.trim_start_matches("ws://").trim_end_matches('/').parse().expect("an address")
+    }
+
+    /// The same node as it is named over HTTP.
+    pub(crate) fn node_url(&self) -> String {
+        format!("http://{}", self.address())
     }
 
     pub(crate) fn stop(&mut self) {
