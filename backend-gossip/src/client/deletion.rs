@@ -6,7 +6,6 @@ use talkbox_core::{DeleteRequest, Deletion, DeletionState, ErrorKind, Receipt, R
 use super::{
     ask::{Asker, Proof, Question},
     custody::{Said, have},
-    deliver::Taken,
     records::taken,
     refused::Refused,
 };
@@ -44,7 +43,7 @@ async fn delete_one(nodes: &[Result<Asker, Refusal>], request: &DeleteRequest) -
 async fn ask_to_delete(asker: &Asker, request: &DeleteRequest) -> Result<DeletionState> {
     let question = Question::post("/v1/deletions", "application/json", request.event().to_json());
     let answer = asker.ask(&question, Proof::WhereAsked, 0).await?;
-    let Taken { .. } = taken(asker, &answer.body, request.event().id())?;
+    taken(asker, &answer.body, request.event().id())?;
     let is_gone = match have(asker, request.ids()).await {
         Ok(statement) => statement.said.iter().all(|said| *said == Said::NotHeld),
         Err(error) if error.kind() == ErrorKind::Closed => return Err(error),

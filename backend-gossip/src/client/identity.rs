@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use talkbox_core::{PublicKey, hex};
-use talkbox_net::{HeaderValue, header};
-use tokio::time::{Instant, timeout};
+use talkbox_core::{PublicKey, Result, hex};
+use talkbox_net::{HeaderValue, Limits, Response, header};
+use tokio::time::Instant;
 
 use super::{
-    ask::{Asker, Proof, Question},
+    ask::{Asker, Question},
     node_url::NodeUrl,
 };
 
@@ -44,7 +44,7 @@ impl Identities {
             Some(Identity::Unknown(until)) if *until > Instant::now() => return None,
             _ => {}
         }
-        let found = timeout(PATIENCE, fetch(asker)).await.ok().flatten();
+        let found = fetch(asker).await;
         let mut known = self.lock();
         if known.len() >= MAX_KNOWN && !known.contains_key(&asker.node.url) {
             // Those of others are found out again; one's own are kept for good.
@@ -76,15 +76,18 @@ async fn fetch(asker: &Asker) -> Option<PublicKey> {
         #[serde(rename = "self")]
         key: String,
     }
-    let question = Question::get("/").header(header::ACCEPT, HeaderValue::from_static("application/nostr+json"));
-    let answer = asker.ask(&question, Proof::WhereAsked, MAX_DOCUMENT).await;
-    let document = answer.map(|answer| serde_json::from_slice::<Document>(&answer.body));
-    let key = match document {
-        Ok(Ok(document)) => hex::decode_lower(&document.key).map(PublicKey::from_bytes),
-        _ => None,
-    };
+    let document = document(asker).await.ok().filter(|answer| answer.status.is_success());
+    let document: Option<Document> = document.and_then(|answer| serde_json::from_slice(&answer.body).ok());
+    let key = document.and_then(|document| hex::decode_lower(&document.key)).map(PublicKey::from_bytes);
     if key.is_none() {
         tracing::debug!(node = %asker.node.url, "the node does not show its key");
     }
     key
+}
+
+/// Whether it comes says nothing of whether the node is away: something else may answer for it here.
+async fn document(asker: &Asker) -> Result<Response> {
+    let question = Question::get("/").header(header::ACCEPT, HeaderValue::from_static("application/nostr+json"));
+    let limits = Limits { max_response_bytes: MAX_DOCUMENT, deadline: asker.network.timeout.min(PATIENCE) };
+    asker.network.http.request(asker.request(&question, false).await?, limits).await
 }

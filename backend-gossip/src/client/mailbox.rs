@@ -17,7 +17,7 @@ use super::{
     ask::Asker,
     custody::audit,
     deletion::delete,
-    deliver::{Parcel, deliver},
+    deliver::{Parcel, Taken, deliver},
     listing::{fetch, list},
     network::{Half, Network},
     reconcile::AntiEntropy,
@@ -137,11 +137,8 @@ pub(super) async fn bring(nodes: &[Result<Asker, Refusal>], parcels: &[Parcel<'_
     let answers = join_all(nodes.iter().map(|node| async move {
         match node {
             Ok(asker) => {
-                let ack = |taken: super::deliver::Taken| Ack {
-                    holder: asker.node.holder.clone(),
-                    level: taken.level,
-                    until: taken.until,
-                };
+                let ack =
+                    |taken: Taken| Ack { holder: asker.node.holder.clone(), level: taken.level, until: taken.until };
                 deliver(asker, parcels).await.into_iter().map(|answer| answer.map(ack)).collect()
             }
             Err(refusal) => vec![Err(refusal.clone()); parcels.len()],

@@ -8,7 +8,7 @@ use talkbox_core::{
 };
 
 use crate::{
-    hostile::{Hostile, have, ids_of, lines, named_ids, ok, receipt, stored},
+    hostile::{Hostile, drip, have, ids_of, lines, named_ids, ok, receipt, stored},
     support::{NOW, ack_of, auth, envelopes, holder, honest, ids, key, mailbox, open, put, soon},
 };
 
@@ -104,6 +104,17 @@ async fn the_key_that_a_node_showed_first_stays_its_key() {
     let again = open(&[&node.url()], 5_000).await;
     let receipt = put(&again, &sent[2..]).await.remove(0).expect("stored");
     assert_eq!(ack_of(&receipt, &node.holder()).until, Some(NOW.plus(60)), "a new program trusts what it finds first");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_show_its_key_is_asked_for_it_once_and_serves_all_the_same() {
+    let hangs = Hostile::start(|asked| (asked.path == "/").then(drip)).await;
+    let backend = open(&[&hangs.url()], 300).await;
+    for envelope in &envelopes(key().id(), 3) {
+        let receipt = put(&backend, std::slice::from_ref(envelope)).await.remove(0).expect("stored");
+        assert_eq!(ack_of(&receipt, &hangs.holder()).until, None);
+    }
+    assert_eq!(hangs.asked("/").iter().filter(|asked| asked.path == "/").count(), 1);
 }
 
 #[tokio::test]
