@@ -14,18 +14,21 @@ pub(crate) async fn or(command: impl Future<Output = Outcome>) -> Outcome {
     }
 }
 
-/// Waits for the user, or the operating system, to ask the program to end.
+/// Waits for the user, or the operating system, to ask the program to end. It listens from the call on, and not only from
+/// when it is waited for.
 #[cfg(unix)]
-pub(crate) async fn requested() {
+pub(crate) fn requested() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // No handler can be set: the signal then ends the process by itself.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // No handler can be set: the signal then ends the process by itself.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

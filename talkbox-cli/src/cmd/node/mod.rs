@@ -126,6 +126,8 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
         Ok(node) => node,
         Err(error) => return Err(not_started(error, listen, &data)),
     };
+    // From before it is told: whoever hears that it listens may ask it to end at once.
+    let asked = interrupt::requested();
     let told = if session.output.is_json() {
         session.output.object(&json!({"event": "listening", "url": node.url(), "data": data}))
     } else {
@@ -133,7 +135,7 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
     };
     // Where nobody hears that it listens, it does not stay behind.
     if told.is_ok() {
-        interrupt::requested().await;
+        asked.await;
     }
     session.output.note("closing");
     node.shutdown().await;
