@@ -212,6 +212,7 @@ fn an_export_opens_elsewhere_and_bad_lines_are_numbered() {
     assert_eq!(std::fs::read_to_string(file).expect("read"), exported);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_watch_hands_out_what_comes() {
     let relay = Relay::start();
@@ -227,8 +228,8 @@ fn a_watch_hands_out_what_comes() {
             serde_json::from_str(&lines.next().expect("a line").expect("read")).expect("JSON");
         assert_eq!(line["body"], text);
     }
-    watch.kill().expect("killed");
-    watch.wait().expect("ended");
+    signal(&watch, "INT");
+    finish(watch).ends(130);
     bob.run(["send", &code, "third"]).success();
     // What was handed out is read; what came meanwhile comes first.
     assert_eq!(ada.run(["watch", "--once", "--timeout", "60"]).success().stdout, "third\n");
@@ -257,14 +258,16 @@ fn a_command_runs_for_each_message_and_a_failure_leaves_it_unread() {
 }
 
 #[cfg(unix)]
+fn signal(process: &std::process::Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), process.id().to_string()]).status();
+    assert!(sent.expect("runs").success());
+}
+
+#[cfg(unix)]
 #[test]
 fn interrupts_end_a_watch_and_a_node() {
     let relay = Relay::start();
     let ada = Home::with_mailbox("tips", &[&relay.url]);
-    let signal = |process: &std::process::Child, name: &str| {
-        let sent = Command::new("kill").args([format!("-{name}"), process.id().to_string()]).status();
-        assert!(sent.expect("runs").success());
-    };
     let mut watch = ada.command(["watch"]);
     let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut told = BufReader::new(watch.stderr.take().expect("piped"));

@@ -56,12 +56,15 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     announce::refresh(session, &live, &entry).await;
     let holders = live.talkbox.holders().len();
     let (owner, name, handed) = (entry.id, entry.name.as_str(), HashSet::new());
-    let mut watch = Watch { session, arguments, owner, name, holders, handed, count: 0 };
+    let mut watch = Watch { session, arguments, owner, name, holders, handed, printed: None, count: 0 };
     let ended = tokio::select! {
         ended = watch.run(&live) => ended,
         // Nobody is told: it is what was asked for.
         () = interrupt::requested() => Err(Failure::silent(Code::Interrupted)),
     };
+    if let Some(printed) = watch.printed {
+        live.talkbox.store().mark_read(owner, &[printed]).await?;
+    }
     session.finish(live).await;
     ended
 }
@@ -75,6 +78,8 @@ struct Watch<'a> {
     holders: usize,
     /// What was handed out in this run: a message is unread until that is on the disk.
     handed: HashSet<MessageId>,
+    /// What was printed and is being marked as read: an interrupt must not come between the two.
+    printed: Option<MessageId>,
     count: u64,
 }
 
@@ -168,7 +173,9 @@ impl Watch<'_> {
             return Ok(false);
         }
         self.print(stored)?;
+        self.printed = Some(message.id);
         store.mark_read(self.owner, &[message.id]).await?;
+        self.printed = None;
         self.count += 1;
         Ok(self.arguments.once)
     }

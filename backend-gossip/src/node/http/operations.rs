@@ -37,7 +37,7 @@ pub(super) async fn metrics(
     let held = node.store.held().len();
     let gauges = Gauges {
         held,
-        store_bytes: node.store.bytes().await.map_err(|error| super::failed(&error))?,
+        store_bytes: node.store.bytes().await.map_err(|error| Refusal::of_store(&error))?,
         connections: node.addresses.connections(),
         subscriptions: node.live.len(),
         pending_bytes: node.pending.bytes(),
