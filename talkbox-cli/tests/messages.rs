@@ -229,7 +229,7 @@ fn a_watch_hands_out_what_comes() {
         assert_eq!(line["body"], text);
     }
     signal(&watch, "INT");
-    finish(watch).ends(130);
+    assert_eq!(watch.wait().expect("ended").code(), Some(130));
     bob.run(["send", &code, "third"]).success();
     // What was handed out is read; what came meanwhile comes first.
     assert_eq!(ada.run(["watch", "--once", "--timeout", "60"]).success().stdout, "third\n");

@@ -34,6 +34,8 @@ pub mod kind {
     pub const RELAY_AUTH: u16 = 22242;
     /// Client authentication over HTTP (NIP-98).
     pub const HTTP_AUTH: u16 = 27235;
+    /// Relay discovery (NIP-66), addressable: how nodes are announced.
+    pub const RELAY_DISCOVERY: u16 = 30166;
     /// Mailbox record, addressable.
     pub const RECORD: u16 = 30787;
 }

@@ -39,6 +39,8 @@ pub(crate) enum Effect {
     Replace,
     /// It deletes envelopes.
     Delete(Box<DeleteRequest>),
+    /// It removes all mail to its author and all that is from it, up to its time.
+    Vanish,
 }
 
 impl Admitted {
@@ -53,6 +55,7 @@ impl Admitted {
         let effect = match (deletion, terms.treatment) {
             (Some(request), _) => Effect::Delete(Box::new(request)),
             (None, Treatment::Replaceable | Treatment::Record) => Effect::Replace,
+            (None, Treatment::Vanish) => Effect::Vanish,
             (None, _) => Effect::Keep,
         };
         Self {

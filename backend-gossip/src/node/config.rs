@@ -28,6 +28,15 @@ pub struct NodeConfig {
     /// The nodes that hold the same as this one: `https://node.example`, or with their key `https://node.example#npub1…`.
     /// They may read everything. Where no key is given, the one that a peer shows first is kept.
     pub peers: Vec<String>,
+    /// Lists of nodes: URLs of documents of the form of `GET /v1/peers`, such as that of any node. Whom they name is shown
+    /// as a candidate, and gets no right by it.
+    pub registries: Vec<String>,
+    /// Relays (`wss://…`) on which the node announces its public URL (NIP-66), and where it looks for candidates.
+    pub announce: Vec<String>,
+    /// Seconds between two looks for candidates.
+    pub discover_interval: u64,
+    /// Whether candidates may have private addresses, and no TLS: for a network of one's own.
+    pub candidates_anywhere: bool,
     /// Seconds between two comparisons with peers.
     pub sync_interval: u64,
     /// Whether gift wraps and hints are served only to the mailbox that they are addressed to and to their author.
@@ -55,6 +64,10 @@ impl Default for NodeConfig {
             trusted_proxies: Vec::new(),
             metrics_from: Subnet::loopback().to_vec(),
             peers: Vec::new(),
+            registries: Vec::new(),
+            announce: Vec::new(),
+            discover_interval: 3_600,
+            candidates_anywhere: false,
             sync_interval: 10,
             gate_reads: true,
             name: "Talkbox node".to_owned(),

@@ -1,5 +1,5 @@
-//! Who may read what: gift wraps, and hints that some have come, go to the mailbox that they are addressed to and to
-//! their author, once the key has been proved (NIP-42). Everything else is public.
+//! Who may read what: gift wraps, and hints that some have come, go to the mailbox that they are addressed to, to the
+//! keepers that its record names, and to their author, once the key has been proved (NIP-42). Everything else is public.
 
 use talkbox_core::{MailboxId, PublicKey, event::kind};
 
@@ -19,7 +19,7 @@ const PRIVATE: [u16; 2] = [kind::GIFT_WRAP, kind::HINT];
 pub(crate) enum Rights {
     /// The node does not gate reads.
     Everything,
-    /// These keys have been proved.
+    /// These keys have been proved; or they are of mailboxes that one of those keeps.
     Keys(Vec<PublicKey>),
 }
 
@@ -50,7 +50,7 @@ impl Rights {
         if keys.is_empty() {
             return Err(Refusal::new(
                 Reason::AuthRequired,
-                "gift wraps and hints are served to their recipient and their author",
+                "gift wraps and hints are served to their recipient, its keepers and their author",
             ));
         }
         if filter.ids.is_some()

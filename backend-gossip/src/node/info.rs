@@ -9,7 +9,7 @@ use talkbox_core::{
 use super::{config::NodeConfig, policy::MAX_TAGS, session::MAX_SUBSCRIPTION_NAME};
 
 /// The NIPs that the node keeps to.
-const NIPS: [u16; 9] = [1, 9, 11, 13, 40, 42, 45, 59, 77];
+const NIPS: [u16; 10] = [1, 9, 11, 13, 40, 42, 45, 59, 62, 77];
 
 /// The information document.
 pub(crate) fn document(config: &NodeConfig, key: &PublicKey) -> Value {

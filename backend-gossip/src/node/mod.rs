@@ -23,6 +23,7 @@ mod http;
 mod identity;
 mod info;
 mod intake;
+mod keepers;
 mod listen;
 mod live;
 pub mod maintenance;
@@ -56,7 +57,7 @@ use self::{
     context::Work,
     intake::{Intake, RecentIds},
     live::Live,
-    mesh::Roster,
+    mesh::{Candidates, Hints, PeerAddress, Roster},
     metrics::Metrics,
     outbox::Pending,
     own_url::OwnUrl,
@@ -71,7 +72,7 @@ pub use self::{
     listen::{Bind, Listen, Stream, Tcp},
     planted::Defect,
     proxies::Subnet,
-    survey::{NodeState, PeerState, survey},
+    survey::{CandidateState, NodeState, PeerState, survey},
     tls::TlsFiles,
 };
 
@@ -124,6 +125,8 @@ struct Shared {
     /// The bytes of open filters.
     filters: Arc<Shares>,
     roster: Roster,
+    hints: Hints,
+    candidates: Candidates,
     metrics: Arc<Metrics>,
     /// What peers are asked with.
     http: Http,
@@ -153,7 +156,7 @@ impl Shared {
 
     /// Whether this is the key of a peer.
     fn is_peer(&self, key: &PublicKey) -> bool {
-        self.roster.contains(key)
+        self.roster.of_key(key).is_some()
     }
 }
 
@@ -196,9 +199,10 @@ impl Node {
             }
         };
         let (stopping, stop) = watch::channel(false);
-        let policy = Policy::new(&config.limits);
+        let hints = Hints::default();
+        let policy = Policy::new(&config.limits, relays(&url, &peers));
         let followers = Followers { recent, live: Arc::clone(&live), metrics: Arc::clone(&metrics) };
-        let intake = Intake::start(policy, Arc::clone(&clock), followers, &store, work, planted)?;
+        let intake = Intake::start(policy, Arc::clone(&clock), followers, hints.clone(), &store, work, planted)?;
         let shared = Arc::new(Shared {
             addresses: Addresses::new(&config.limits),
             pending: Arc::new(Pending::new(config.limits.max_pending_total)),
@@ -218,6 +222,8 @@ impl Node {
                 always: BODIES_ALWAYS,
             }),
             roster: Roster::new(peers, store.peers().await?),
+            hints,
+            candidates: Candidates::default(),
             metrics,
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
@@ -306,6 +312,11 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// The names that the node has as a relay, and those of the nodes that hold the same.
+fn relays(own: &OwnUrl, peers: &[PeerAddress]) -> Vec<OwnUrl> {
+    std::iter::once(own.clone()).chain(peers.iter().map(|peer| OwnUrl::of_peer(peer.url()))).collect()
 }
 
 /// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes that hold the same

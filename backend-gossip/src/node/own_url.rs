@@ -27,6 +27,11 @@ impl OwnUrl {
         Ok(Self(url))
     }
 
+    /// The URL of a peer, by which it is named as a relay, too.
+    pub(crate) fn of_peer(url: &Url) -> Self {
+        Self(url.clone())
+    }
+
     /// Whether a URL names this node as a relay: by host, port and path.
     pub(crate) fn is_relay(&self, url: &str) -> bool {
         Url::parse(url).is_ok_and(|url| self.is_at(&url) && path(&url) == path(&self.0))

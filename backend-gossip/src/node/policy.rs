@@ -11,6 +11,7 @@ use talkbox_core::{
 
 use super::{
     config::Limits,
+    own_url::OwnUrl,
     refusal::{Reason, Refusal},
 };
 
@@ -35,6 +36,8 @@ pub(crate) enum Treatment {
     Record,
     /// Passed on and not stored.
     Hint,
+    /// Stored; all mail to the author, and all that is from it, goes (NIP-62).
+    Vanish,
 }
 
 /// What the policy found out about an event on the way.
@@ -51,11 +54,14 @@ pub(crate) struct Terms {
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     min_work: u8,
+    /// The names of this node and of its peers: whoever wants to vanish from one of them vanishes from all that hold the
+    /// same.
+    relays: Vec<OwnUrl>,
 }
 
 impl Policy {
-    pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { min_work: limits.min_work }
+    pub(crate) fn new(limits: &Limits, relays: Vec<OwnUrl>) -> Self {
+        Self { min_work: limits.min_work, relays }
     }
 
     /// Looks at an event whose id and signature are not yet believed. `bytes` is the size of its canonical form.
@@ -69,7 +75,10 @@ impl Policy {
             kind::INBOX_RELAYS => Treatment::Replaceable,
             kind::RECORD => Treatment::Record,
             kind::HINT => Treatment::Hint,
-            _ => return Err(Refusal::new(Reason::Blocked, "this node takes kinds 5, 1059, 10050, 21787 and 30787")),
+            kind::VANISH => Treatment::Vanish,
+            _ => {
+                return Err(Refusal::new(Reason::Blocked, "this node takes kinds 5, 62, 1059, 10050, 21787 and 30787"));
+            }
         };
         let largest = if treatment == Treatment::Envelope { MAX_ENVELOPE_BYTES } else { MAX_RECORD_BYTES };
         if bytes > largest {
@@ -83,6 +92,9 @@ impl Policy {
         if event.created_at() > now.plus(MAX_FUTURE) {
             return Err(Refusal::new(Reason::TooEarly, "created_at is more than 15 minutes in the future"));
         }
+        if treatment == Treatment::Vanish && !self.is_meant(event) {
+            return Err(Refusal::new(Reason::Blocked, "the request to vanish names neither this relay nor ALL_RELAYS"));
+        }
         let mailbox = recipient(event)?;
         if treatment == Treatment::Envelope && mailbox.is_none() {
             return Err(Refusal::malformed("a gift wrap has exactly one p tag"));
@@ -95,11 +107,17 @@ impl Policy {
         Ok(Terms { treatment, mailbox, expires })
     }
 
+    /// Whether a request to vanish is one to this node, or to the nodes that hold the same.
+    fn is_meant(&self, event: &Wire<'_>) -> bool {
+        let mut names = event.tags().iter().filter(|tag| tag[0] == "relay").filter_map(|tag| tag.get(1));
+        names.any(|name| name == "ALL_RELAYS" || self.relays.iter().any(|relay| relay.is_relay(name)))
+    }
+
     fn check_work(&self, event: &Wire<'_>, treatment: Treatment) -> Result<(), Refusal> {
         let asked = match treatment {
             Treatment::Envelope => self.min_work,
             Treatment::Record => RECORD_WORK,
-            Treatment::Deletion | Treatment::Replaceable | Treatment::Hint => 0,
+            Treatment::Deletion | Treatment::Vanish | Treatment::Replaceable | Treatment::Hint => 0,
         };
         let shown = pow::bits_of(&event.id(), event.tags());
         if shown < asked {
@@ -130,7 +148,7 @@ fn expiry(event: &Wire<'_>, treatment: Treatment) -> Timestamp {
     let created_at = event.created_at();
     match treatment {
         Treatment::Envelope | Treatment::Hint => envelope::expires_at(created_at, tag),
-        Treatment::Deletion => created_at.plus(DELETION_KEPT),
+        Treatment::Deletion | Treatment::Vanish => created_at.plus(DELETION_KEPT),
         // Refreshed weekly; one that nobody has refreshed for so long is of a mailbox that nobody owns.
         Treatment::Replaceable | Treatment::Record => {
             let latest = created_at.plus(MAX_RETENTION);
@@ -151,7 +169,7 @@ mod tests {
         let tags = tags.iter().map(|tag| tag.iter().map(|value| (*value).to_owned()).collect()).collect();
         let event = Event::sign(&SecretKey::generate().expect("randomness"), created_at, kind, tags, String::new());
         let json = event.to_json();
-        Policy { min_work }.examine(&Wire::parse(&json).expect("well-formed"), json.len(), NOW)
+        Policy { min_work, relays: Vec::new() }.examine(&Wire::parse(&json).expect("well-formed"), json.len(), NOW)
     }
 
     fn reason(result: Result<Terms, Refusal>) -> Option<Reason> {
@@ -166,6 +184,8 @@ mod tests {
         assert_eq!(reason(examine(1059, NOW, &[&["p", &a], &["p", &b]], 0)), Some(Reason::Malformed));
         assert_eq!(reason(examine(1059, NOW, &[&["p", &a.to_uppercase()]], 0)), Some(Reason::Malformed));
         assert_eq!(reason(examine(1, NOW, &[], 0)), Some(Reason::Blocked));
+        assert!(examine(62, NOW, &[&["relay", "ALL_RELAYS"]], 0).is_ok());
+        assert_eq!(reason(examine(62, NOW, &[&["relay", "wss://other.example"]], 0)), Some(Reason::Blocked));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use url::Url;
 
 /// How long a node may take to answer.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Most bytes of an answer: 64 peers, each with a fault of some lines.
-const MAX_ANSWER: usize = 256 << 10;
+/// Most bytes of an answer: 64 peers, each with a fault of some lines, and 256 candidates.
+const MAX_ANSWER: usize = 512 << 10;
 
 /// What a node says of itself (`GET /v1/peers`).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -25,6 +25,23 @@ pub struct NodeState {
     pub fingerprint: String,
     /// Its peers.
     pub peers: Vec<PeerState>,
+    /// Nodes that might become its peers.
+    #[serde(default)]
+    pub candidates: Vec<CandidateState>,
+}
+
+/// What it says of a node that might become a peer. A candidate has no right.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct CandidateState {
+    /// Where it is.
+    pub url: String,
+    /// Its key: what it shows, or what is said of it before it has answered.
+    pub key: Option<String>,
+    /// Who named it: a registry, a peer or a relay.
+    pub source: String,
+    /// When it last answered, in seconds.
+    pub seen: Option<u64>,
 }
 
 /// What it says of a peer.

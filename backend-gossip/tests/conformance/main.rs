@@ -23,10 +23,17 @@ mod three_nodes {
     talkbox_core::conformance!(super::Nodes::start(3).await.expect("the nodes start"));
 }
 
-/// Some nodes that know nothing of each other, and a clock that they share with the backend.
+/// Each is a peer of the others, so that what one takes all have.
+mod mesh_of_three {
+    talkbox_core::conformance!(super::Nodes::mesh(3).await.expect("the nodes start"));
+}
+
+/// Some nodes, and a clock that they share with the backend.
 #[derive(Debug)]
 struct Nodes {
     clock: ManualClock,
+    /// They know each other, and hold the same.
+    are_peers: bool,
     nodes: Mutex<Vec<Node>>,
     places: Vec<Place>,
     fronts: WireFaults,
@@ -42,6 +49,7 @@ struct Place {
 }
 
 impl Nodes {
+    /// Nodes that know nothing of each other.
     async fn start(number: usize) -> Result<Self> {
         let clock = ManualClock::new(SystemClock.now());
         let (mut nodes, mut places, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
@@ -50,22 +58,37 @@ impl Nodes {
             let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
             let folder = TempDir::new().expect("a folder");
             let mut place = Place { address: anywhere, front: front.address, folder };
-            let node = node(&place, &clock).await?;
+            let node = node(&place, &clock, Vec::new()).await?;
             place.address = node.addr();
             front.stand_before(place.address);
             nodes.push(node);
             places.push(place);
             fronts.push(front);
         }
-        Ok(Self { clock, nodes: Mutex::new(nodes), places, fronts: WireFaults(fronts) })
+        Ok(Self { clock, are_peers: false, nodes: Mutex::new(nodes), places, fronts: WireFaults(fronts) })
+    }
+
+    /// Nodes that are peers of each other: where they listen is known once they have been started.
+    async fn mesh(number: usize) -> Result<Self> {
+        let nodes = Self { are_peers: true, ..Self::start(number).await? };
+        nodes.restart().await?;
+        Ok(nodes)
+    }
+
+    /// The peers of one of them.
+    fn peers(&self, of: &Place) -> Vec<String> {
+        let others = self.places.iter().filter(|place| self.are_peers && place.address != of.address);
+        others.map(|place| format!("http://{}", place.address)).collect()
     }
 }
 
-async fn node(place: &Place, clock: &ManualClock) -> Result<Node> {
+async fn node(place: &Place, clock: &ManualClock, peers: Vec<String>) -> Result<Node> {
     let mut config = NodeConfig::loopback();
     config.listen = place.address;
     config.public_url = Some(format!("ws://{}", place.front));
     config.data = Some(place.folder.path().to_owned());
+    config.peers = peers;
+    config.sync_interval = 1;
     Node::start(config, NodeContext::default().with_clock(clock.clone())).await
 }
 
@@ -96,7 +119,7 @@ impl Harness for Nodes {
             node.shutdown().await;
         }
         for place in &self.places {
-            nodes.push(node(place, &self.clock).await?);
+            nodes.push(node(place, &self.clock, self.peers(place)).await?);
         }
         Ok(true)
     }

@@ -15,3 +15,4 @@ mod reconcile;
 mod replaceable;
 mod restart;
 mod support;
+mod vanish;

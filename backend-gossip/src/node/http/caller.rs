@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 use talkbox_core::{
-    MailboxId, MailboxRecord, PublicKey, Timestamp,
+    MailboxId, PublicKey, Timestamp,
     event::{Event, kind},
     hex,
 };
@@ -13,6 +13,7 @@ use crate::node::{
     Shared,
     addresses::Party,
     gate::Rights,
+    keepers::is_keeper,
     own_url::OwnUrl,
     refusal::{Reason, Refusal},
 };
@@ -96,13 +97,6 @@ pub(super) async fn may_read(
         return Err(Refusal::new(Reason::Forbidden, "a mailbox is read by its owner and its keepers"));
     }
     Ok(Rights::Keys(vec![mailbox.into()]))
-}
-
-async fn is_keeper(node: &Shared, caller: PublicKey, mailbox: MailboxId, party: Party) -> Result<bool, Refusal> {
-    let record = node.store.record(mailbox, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
-    let record = record.and_then(|stored| Event::restore(&stored.json).ok());
-    let record = record.and_then(|event| MailboxRecord::from_event(event).ok());
-    Ok(record.is_some_and(|record| record.fields().keepers.contains(&caller)))
 }
 
 #[cfg(test)]

@@ -58,7 +58,12 @@ pub(super) async fn publish(
     if lines.len() > MAX_BATCH {
         return Err(Refusal::new(Reason::TooLarge, format!("more than {MAX_BATCH} events")));
     }
-    let origin = if caller.is_some_and(|key| node.is_peer(&key)) { Origin::Peer } else { Origin::Client };
+    let peer = caller.and_then(|key| node.roster.of_key(&key));
+    let turn = match peer {
+        Some(peer) => Some(peer.conduct.turn().await?),
+        None => None,
+    };
+    let origin = if peer.is_some() { Origin::Peer } else { Origin::Client };
     let (batch, tickets) = Batch::new(lines.len());
     for (line, ticket) in lines.iter().zip(tickets) {
         // Peers bring what others were counted for.
@@ -69,7 +74,10 @@ pub(super) async fn publish(
         }
     }
     let answers = batch.answers().await;
-    drop(held);
+    drop((held, turn));
+    if let Some(peer) = peer {
+        peer.conduct.forged(answers.iter().filter(|answer| answer.is_forged()).count());
+    }
     Ok(([(header::CONTENT_TYPE, NDJSON)], statuses(&node, &answers)?).into_response())
 }
 

@@ -66,6 +66,7 @@ pub(super) async fn peers(State(node): State<Arc<Shared>>) -> Result<Response, R
         "events": events,
         "fingerprint": whole,
         "peers": node.roster.shown(last),
+        "candidates": node.candidates.shown(),
     });
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(([kind], format!("{state}\n")).into_response())

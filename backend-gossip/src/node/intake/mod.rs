@@ -25,6 +25,7 @@ use super::{
     admitted::{Admitted, Origin},
     context::Work,
     live::{Fresh, Live},
+    mesh::Hints,
     metrics::Metrics,
     planted::{Defect, Planted},
     policy::{Policy, Treatment},
@@ -55,6 +56,8 @@ struct Desk {
     writer: Writer,
     records: Records,
     live: Arc<Live>,
+    /// On their way to peers.
+    hints: Hints,
     metrics: Arc<Metrics>,
     planted: Planted,
 }
@@ -68,6 +71,7 @@ impl Intake {
         policy: Policy,
         clock: Arc<dyn Clock>,
         followers: Followers,
+        hints: Hints,
         store: &Store,
         work: Work,
         planted: Planted,
@@ -78,7 +82,7 @@ impl Intake {
         Ok(Self {
             pool: Pool::start(work)?,
             places: Arc::new(Semaphore::new(PLACES)),
-            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live, metrics, planted }),
+            desk: Arc::new(Desk { policy, clock, recent, held, writer, records, live, hints, metrics, planted }),
         })
     }
 
@@ -120,6 +124,9 @@ impl Desk {
             }
             Verified::Hint if self.recent.remember(admitted.facts.id) => {
                 ticket.answer(Outcome::Stored);
+                if origin == Origin::Client {
+                    self.hints.leave(admitted.json.clone());
+                }
                 self.live.pass_on(&Fresh { seq: None, event: Arc::new(admitted) });
             }
             Verified::Hint => ticket.answer(Outcome::Duplicate),
@@ -156,7 +163,7 @@ impl Desk {
         let mut deletion = None;
         let verified = match terms.treatment {
             Treatment::Envelope if self.planted.is(Defect::AcceptUnverified) => Verified::Stored,
-            Treatment::Envelope | Treatment::Replaceable => {
+            Treatment::Envelope | Treatment::Replaceable | Treatment::Vanish => {
                 event.verify().map_err(refused)?;
                 Verified::Stored
             }

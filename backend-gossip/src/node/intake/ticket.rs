@@ -116,6 +116,13 @@ pub(crate) struct Answer {
     pub(crate) until: Option<Timestamp>,
 }
 
+impl Answer {
+    /// Whether the event was not what it claimed.
+    pub(crate) fn is_forged(&self) -> bool {
+        matches!(&self.outcome, Outcome::Refused(refusal) if refusal.reason() == Reason::Malformed)
+    }
+}
+
 /// The answers to several events that came together; whoever sent them wakes when the last is there.
 #[derive(Debug)]
 pub(crate) struct Batch {

@@ -23,6 +23,10 @@ impl PeerAddress {
         self.url.as_str().trim_end_matches('/')
     }
 
+    pub(crate) const fn url(&self) -> &Url {
+        &self.url
+    }
+
     pub(crate) const fn key(&self) -> Option<PublicKey> {
         self.key
     }

@@ -40,15 +40,7 @@ pub(super) enum Fate {
 /// # Errors
 /// `Unreachable`, `Timeout`; `Denied` where its key is another.
 pub(super) async fn introduce(node: &Shared, peer: &Peer) -> Result<PublicKey> {
-    let url = peer.address.route("/")?;
-    let accept = HeaderValue::from_static("application/nostr+json");
-    let request = Request::get(url, Trust::Configured).header(header::ACCEPT, accept);
-    let answer = node.http.request(request, limits(MAX_ANSWER)).await?;
-    let key = serde_json::from_slice::<Value>(&answer.body)
-        .ok()
-        .and_then(|document| hex::decode_lower(document.get("self")?.as_str()?))
-        .map(PublicKey::from_bytes)
-        .ok_or_else(|| nonsense("the peer does not say which key it has"))?;
+    let key = key_of(node, peer.address.route("/")?, Trust::Configured).await?;
     if key == node.key.public() {
         return Err(Error::new(ErrorKind::ConfigInvalid, "the peer is this node itself"));
     }
@@ -59,6 +51,33 @@ pub(super) async fn introduce(node: &Shared, peer: &Peer) -> Result<PublicKey> {
         ));
     }
     Ok(key)
+}
+
+/// The key that a node shows in its information document (NIP-11).
+///
+/// # Errors
+/// `Unreachable`, `Timeout`; `Refused` where it shows none.
+pub(super) async fn key_of(node: &Shared, url: Url, trust: Trust) -> Result<PublicKey> {
+    let accept = HeaderValue::from_static("application/nostr+json");
+    let request = Request::get(url, trust).header(header::ACCEPT, accept);
+    let answer = node.http.request(request, limits(MAX_ANSWER)).await?;
+    serde_json::from_slice::<Value>(&answer.body)
+        .ok()
+        .and_then(|document| hex::decode_lower(document.get("self")?.as_str()?))
+        .map(PublicKey::from_bytes)
+        .ok_or_else(|| nonsense("the node does not say which key it has"))
+}
+
+/// A document that the operator's configuration leads to.
+///
+/// # Errors
+/// Those of asking.
+pub(super) async fn document(node: &Shared, url: Url) -> Result<Vec<u8>> {
+    let answer = node.http.request(Request::get(url, Trust::Configured), limits(MAX_ANSWER)).await?;
+    if answer.status.is_success() {
+        return Ok(answer.body.to_vec());
+    }
+    Err(nonsense("there is no such document").with("status", answer.status.as_u16()))
 }
 
 /// Gives events to the peer; what became of each.

@@ -12,7 +12,10 @@
 
 mod address;
 mod ask;
+mod candidates;
+mod conduct;
 mod exchange;
+mod hints;
 mod pause;
 mod peer;
 mod push;
@@ -25,7 +28,7 @@ use talkbox_core::Result;
 use tokio::task::JoinSet;
 
 use self::exchange::Exchange;
-pub(crate) use self::{address::PeerAddress, peer::PeerRow, roster::Roster};
+pub(crate) use self::{address::PeerAddress, candidates::Candidates, hints::Hints, peer::PeerRow, roster::Roster};
 use super::Shared;
 
 /// Starts what keeps the node and its peers alike. It ends when the set is dropped, or the node stops.
@@ -34,7 +37,13 @@ pub(crate) fn start(node: &Arc<Shared>) -> JoinSet<()> {
     for peer in node.roster.peers() {
         let exchange = Arc::new(Exchange::new(Arc::clone(node), Arc::clone(peer)));
         tasks.spawn(push::run(Arc::clone(&exchange)));
+        tasks.spawn(hints::run(Arc::clone(&exchange)));
         tasks.spawn(rounds::run(exchange));
+    }
+    let looks =
+        !node.config.registries.is_empty() || !node.config.announce.is_empty() || !node.roster.peers().is_empty();
+    if looks {
+        tasks.spawn(candidates::run(Arc::clone(node)));
     }
     tasks
 }

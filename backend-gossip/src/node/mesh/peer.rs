@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use talkbox_core::{PublicKey, Timestamp};
 use tokio::sync::Notify;
 
-use super::address::PeerAddress;
+use super::{address::PeerAddress, conduct::Conduct};
 
 /// What is kept of a peer on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     state: Mutex<State>,
     /// It may have missed something: its store is another, or it was away.
     pub(super) suspect: Notify,
+    /// What it may bring.
+    pub(crate) conduct: Conduct,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ impl Peer {
             epoch: None,
             health: Health::default(),
         };
-        Self { address, state: Mutex::new(state), suspect: Notify::new() }
+        Self { address, state: Mutex::new(state), suspect: Notify::new(), conduct: Conduct::default() }
     }
 
     pub(super) fn key(&self) -> Option<PublicKey> {

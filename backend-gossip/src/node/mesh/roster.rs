@@ -32,9 +32,9 @@ impl Roster {
         &self.peers
     }
 
-    /// Whether this is the key of a peer.
-    pub(crate) fn contains(&self, key: &PublicKey) -> bool {
-        self.peers.iter().any(|peer| peer.key().as_ref() == Some(key))
+    /// The peer that has this key.
+    pub(crate) fn of_key(&self, key: &PublicKey) -> Option<&Arc<Peer>> {
+        self.peers.iter().find(|peer| peer.key().as_ref() == Some(key))
     }
 
     /// Whether all that peers hold was compared with one of them, or there is nobody to compare with.

@@ -20,7 +20,6 @@ use crate::node::{
     http::{MAX_BATCH, MAX_RECONCILE},
     intake::Batch,
     planted::Defect,
-    refusal::{Outcome, Reason},
 };
 
 /// Messages of one comparison. A million ids that differ in ten thousand places take 4.
@@ -30,6 +29,9 @@ const MAX_STEPS: usize = 64;
 const MAX_DIFFERENCE: usize = 50_000;
 /// Events that a peer may bring in one comparison which are not what they claim. It is either broken or hostile.
 const MAX_FORGED: usize = 8;
+/// Ids of one comparison that a peer may name and not give, while it gives more than that: what expires or is deleted at the
+/// time, or has rotted there.
+const MAX_HOLLOW: usize = 1_024;
 
 /// Compares now and then, until the node stops; at once when the peer was away or has another store.
 pub(super) async fn run(exchange: Arc<Exchange>) {
@@ -105,7 +107,7 @@ async fn differences(exchange: &Exchange) -> Result<(Vec<EventId>, Vec<EventId>)
 /// Takes what the peer has. It goes the way of all events: what is not what it claims is refused.
 async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
     let (node, peer) = (&exchange.node, &exchange.peer);
-    let mut forged = 0;
+    let (mut forged, mut hollow, mut brought) = (0, 0, 0);
     for ids in need.chunks(MAX_BATCH) {
         // Meanwhile the peer may have pushed it, or another brought it; and what was deleted here is not wanted.
         let ids = node.store.unknown(ids.to_vec(), Party::Node).await?;
@@ -113,18 +115,18 @@ async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
             continue;
         }
         let events = ask::fetch(node, peer, &ids).await?;
+        hollow += ids.len().saturating_sub(events.len());
+        if hollow > MAX_HOLLOW && hollow > brought {
+            return Err(ask::nonsense("the peer names events that it does not give"));
+        }
+        brought += events.len();
         node.metrics.fetched.add(events.len());
         let (batch, tickets) = Batch::new(events.len());
         for (event, ticket) in events.into_iter().zip(tickets) {
             node.intake.take(event, Origin::Peer, ticket).await;
         }
         let answers = batch.answers().await;
-        forged += answers
-            .iter()
-            .filter(
-                |answer| matches!(&answer.outcome, Outcome::Refused(refusal) if refusal.reason() == Reason::Malformed),
-            )
-            .count();
+        forged += answers.iter().filter(|answer| answer.is_forged()).count();
         if forged > MAX_FORGED {
             return Err(ask::nonsense("the peer brings events that are not what they claim"));
         }

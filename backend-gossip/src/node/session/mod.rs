@@ -9,7 +9,7 @@ mod queries;
 mod reconcile;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +20,7 @@ use std::{
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
-use talkbox_core::{PublicKey, hex};
+use talkbox_core::{MailboxId, PublicKey, hex};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::{
@@ -32,8 +32,10 @@ use super::{
     FAREWELL, Shared,
     addresses::{Pass, Spend},
     admitted::Origin,
+    filter::Filter,
     gate::{MAX_KEYS, Rights},
     intake::{Ticket, ok},
+    keepers::is_keeper,
     live::Subscription,
     outbox::Outbox,
     refusal::{Outcome, Reason, Refusal},
@@ -45,6 +47,8 @@ pub(crate) const MAX_SUBSCRIPTION_NAME: usize = 64;
 const MAX_OPEN_EVENTS: usize = 256;
 /// Queries of one connection that run at once: a client with several subscriptions opens them together.
 const MAX_QUERIES: usize = 4;
+/// Mailboxes of others in one request for which it is looked up whether the connection keeps them: each is a query.
+const MAX_KEPT: usize = 16;
 /// Bytes that are handed to the socket before it is flushed.
 const CHUNK: usize = 65_536;
 /// Messages that make no sense, after which the client is disconnected.
@@ -66,6 +70,8 @@ struct Session {
     outbox: Arc<Outbox>,
     challenge: String,
     keys: Vec<PublicKey>,
+    /// The mailboxes of the request at hand that the keys may read as keepers.
+    keeps: Vec<MailboxId>,
     subscriptions: HashMap<String, Arc<Subscription>>,
     reconciliations: Reconciliations,
     queries: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -94,6 +100,7 @@ impl Session {
             outbox,
             challenge,
             keys: Vec::new(),
+            keeps: Vec::new(),
             subscriptions: HashMap::new(),
             reconciliations: Reconciliations::default(),
             queries: FuturesUnordered::new(),
@@ -218,15 +225,24 @@ impl Session {
                 self.outbox.push(ok(&id, &outcome));
             }
             Request::Req { name, .. } | Request::Count { name, .. } if !may => self.closed(&name, &slow_down()),
-            Request::Req { name, filters } => self.subscribe(name, filters),
-            Request::Count { name, filters } => self.count(name, filters),
+            Request::Req { name, filters } => {
+                self.look_up_keepers(&filters).await;
+                self.subscribe(name, filters);
+            }
+            Request::Count { name, filters } => {
+                self.look_up_keepers(&filters).await;
+                self.count(name, filters);
+            }
             Request::Close { name } => {
                 if let Some(subscription) = self.subscriptions.remove(&name) {
                     self.node.live.remove(&subscription);
                 }
             }
             Request::NegOpen { name, .. } | Request::NegMsg { name, .. } if !may => self.neg_err(&name, &slow_down()),
-            Request::NegOpen { name, filter, message } => self.open_reconciliation(name, filter, message),
+            Request::NegOpen { name, filter, message } => {
+                self.look_up_keepers(std::slice::from_ref(&filter)).await;
+                self.open_reconciliation(name, filter, message);
+            }
             Request::NegMsg { name, message } => self.go_on_reconciling(name, message),
             Request::NegClose { name } => self.reconciliations.close(&name),
         }
@@ -247,8 +263,31 @@ impl Session {
         Ok(())
     }
 
+    /// Finds out which of the mailboxes that are asked for the keys of this connection may read as keepers. It is looked
+    /// up anew each time: a record may name others now.
+    async fn look_up_keepers(&mut self, filters: &[Filter]) {
+        self.keeps.clear();
+        if !self.node.config.gate_reads {
+            return;
+        }
+        let asked = filters.iter().filter_map(|filter| filter.mailboxes.as_ref()).flatten();
+        let others: BTreeSet<MailboxId> = asked.filter(|key| !self.keys.contains(&(**key).into())).copied().collect();
+        for mailbox in others.into_iter().take(MAX_KEPT) {
+            for key in self.keys.clone() {
+                // What cannot be read gives no right; that it cannot is told by the query itself.
+                if is_keeper(&self.node, key, mailbox, self.pass.party()).await.unwrap_or(false) {
+                    self.keeps.push(mailbox);
+                    break;
+                }
+            }
+        }
+    }
+
     fn rights(&self) -> Rights {
-        if self.node.config.gate_reads { Rights::Keys(self.keys.clone()) } else { Rights::Everything }
+        if !self.node.config.gate_reads {
+            return Rights::Everything;
+        }
+        Rights::Keys(self.keys.iter().copied().chain(self.keeps.iter().map(|key| (*key).into())).collect())
     }
 
     /// Tells a client that what it sent makes no sense; one that goes on is disconnected.

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp, anti_entropy::Item};
 
+use super::vanish::{has_vanished, vanish};
 use crate::node::{
     admitted::{Admitted, Effect, Origin},
     config::Limits,
@@ -75,14 +76,26 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         return Ok(Applied::without_effect(Outcome::Duplicate));
     }
     if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
-        && !matches!(event.effect, Effect::Delete(_))
+        && !matches!(event.effect, Effect::Delete(_) | Effect::Vanish)
     {
         return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
+    }
+    if !matches!(event.effect, Effect::Vanish) && has_vanished(tx, event)? {
+        if event.origin == Origin::Peer {
+            // Known for what it is from now on, or it would be fetched again and again.
+            let facts = &event.facts;
+            remember(tx, facts.id.as_bytes(), signed(facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
+        }
+        return Ok(Applied::refused(Reason::Deleted, "its author, or its mailbox, asked to vanish"));
     }
     match &event.effect {
         Effect::Keep => keep(tx, event, quota),
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
+        Effect::Vanish => match vanish(tx, event)? {
+            Some(removed) => insert(tx, event).map(|applied| Applied { removed, ..applied }),
+            None => Ok(Applied::refused(Reason::Superseded, "a request that is as new has been carried out")),
+        },
     }
     .and_then(|applied| remember_refused(tx, event, applied))
 }
@@ -276,10 +289,11 @@ pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<I
         "DELETE FROM deletion WHERE (target, author) IN (SELECT target, author FROM deletion WHERE until <= ?1 LIMIT ?2)",
     )?
     .execute(params![now, most])?;
+    tx.prepare_cached("DELETE FROM vanished WHERE until <= ?1")?.execute([now])?;
     Ok(items)
 }
 
-fn remove(tx: &Connection, seq: i64) -> Result<()> {
+pub(super) fn remove(tx: &Connection, seq: i64) -> Result<()> {
     tx.prepare_cached("DELETE FROM tag WHERE seq = ?1")?.execute([seq])?;
     let (kind, mailbox, bytes): (u16, Option<i64>, i64) = tx
         .prepare_cached("DELETE FROM event WHERE seq = ?1 RETURNING kind, mailbox, length(tags) + length(content)")?

@@ -14,6 +14,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod vanish;
 mod writer;
 
 use std::{

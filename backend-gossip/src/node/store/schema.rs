@@ -15,7 +15,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 
 /// What leads from each version to the next; the first from nothing.
-const MIGRATIONS: [&str; 2] = [SCHEMA, MESH];
+const MIGRATIONS: [&str; 3] = [SCHEMA, MESH, VANISHED];
 
 /// Version 1.
 ///
@@ -95,6 +95,15 @@ CREATE TABLE peer (
     url TEXT PRIMARY KEY,
     key BLOB,
     acknowledged INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Version 3: keys that asked to vanish, and up to which time nothing of theirs is taken.
+const VANISHED: &str = "
+CREATE TABLE vanished (
+    key BLOB PRIMARY KEY,
+    before INTEGER NOT NULL,
+    until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

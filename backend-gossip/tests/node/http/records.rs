@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use talkbox_core::{MailboxRecord, RecordFields, shortcode::Shortcode};
 
 use super::support::{ask, get, publish};
-use crate::support::{NOW, event, key, node, wrap};
+use crate::support::{Client, NOW, event, key, mail as mail_of, node, value, wrap};
 
 #[tokio::test]
 async fn a_record_is_resolved_by_its_code_and_lets_keepers_read() {
@@ -36,6 +36,21 @@ async fn a_record_is_resolved_by_its_code_and_lets_keepers_read() {
         ask(&node, Method::POST, "/v1/envelopes/get").body(fetch.clone()).by(key).send().await.lines().len()
     };
     assert_eq!((fetched(&keeper).await, fetched(&stranger).await), (1, 0));
+
+    // Over a WebSocket as well.
+    let mut client = Client::connect_as(&node, &keeper).await;
+    assert_eq!(client.ask(json!(["REQ", "a", mail_of(&owner)])).await, json!(["EVENT", "a", value(&mail)]));
+    assert_eq!(client.receive().await, json!(["EOSE", "a"]));
+    let fresh = wrap(owner.id());
+    publish(&node, &[&fresh]).await;
+    assert_eq!(client.receive().await, json!(["EVENT", "a", value(&fresh)]), "and what comes later");
+    let mut other = Client::connect_as(&node, &stranger).await;
+    assert_eq!(other.ask(json!(["REQ", "a", mail_of(&owner)])).await[0], "CLOSED");
+    // One who is no keeper any longer.
+    let fields = RecordFields::new(vec!["gossip:https://node.example".parse().expect("a locator")]);
+    let without = MailboxRecord::sign(&owner, code, fields, NOW.plus(1)).expect("signs").event().clone();
+    assert_eq!(put(without.to_json()).await.json()["status"], "stored");
+    assert_eq!(client.ask(json!(["REQ", "b", mail_of(&owner)])).await[0], "CLOSED");
 }
 
 #[tokio::test]

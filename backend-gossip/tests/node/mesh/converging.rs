@@ -1,6 +1,6 @@
 //! What one node has, all get; and what is gone stays gone.
 
-use talkbox_core::{EnvelopeId, event::kind};
+use talkbox_core::{EnvelopeId, Hint, event::kind};
 
 use super::support::Mesh;
 use crate::{
@@ -21,6 +21,23 @@ async fn what_one_node_takes_a_subscriber_of_another_gets_at_once() {
         assert!(events.next().await.2.contains(&mail.id().to_hex()));
     }
     mesh.hold(3).await;
+}
+
+#[tokio::test]
+async fn a_hint_reaches_who_watches_at_another_node_and_is_kept_by_none() {
+    let mesh = Mesh::of(3).await;
+    mesh.meet().await;
+    let owner = key();
+    let path = format!("/v1/mailboxes/{}/watch", owner.id().to_hex());
+    let mut events = Events::open(get(mesh.node(2), &path).by(&owner)).await;
+    assert_eq!(events.next().await.1, "live");
+    for _ in 0..2 {
+        let hint = Hint::sign(owner.id(), &[], NOW).expect("signs");
+        publish(mesh.node(0), &[hint.event()]).await;
+        let (_, name, data) = events.next().await;
+        assert_eq!((name.as_str(), data.contains(&hint.event().id().to_hex())), ("hint", true));
+    }
+    mesh.hold(0).await;
 }
 
 #[tokio::test]

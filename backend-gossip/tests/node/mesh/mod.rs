@@ -1,5 +1,7 @@
 //! Nodes that hold the same.
 
+mod candidates;
 mod converging;
-mod support;
+mod hostile;
+pub(crate) mod support;
 mod trust;

@@ -107,6 +107,15 @@ impl Mesh {
         self.nodes[at].as_ref().expect("it runs")
     }
 
+    /// Waits until each has met all its peers.
+    pub(crate) async fn meet(&self) {
+        let is_met = |peer: &Value| peer["state"] == "ok";
+        self.until(|states| {
+            states.iter().all(|state| state["peers"].as_array().is_some_and(|peers| peers.iter().all(is_met)))
+        })
+        .await;
+    }
+
     /// Waits until all that run hold the same, so many ids.
     pub(crate) async fn hold(&self, ids: usize) {
         self.until(|states| {

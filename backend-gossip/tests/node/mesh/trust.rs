@@ -56,6 +56,23 @@ async fn what_a_node_has_no_room_for_counts_as_held_between_nodes_and_gets_no_re
 }
 
 #[tokio::test]
+async fn a_peer_that_brings_forgeries_is_told_to_slow_down_and_clients_are_not() {
+    let mut mesh = Mesh::of(2).await;
+    mesh.meet().await;
+    let text = std::fs::read_to_string(mesh.places[1].data().join("node.key")).expect("a key");
+    let peer = SecretKey::from_nsec(text.trim()).expect("a key");
+    mesh.stop(1).await;
+    let forged: String =
+        (0..65).map(|_| wrap(key().id()).to_json().replace("\"sig\":\"", "\"sig\":\"00") + "\n").collect();
+    let forged = forged.replace("00\"}", "\"}");
+    let bring = async || post(mesh.node(0), "/v1/envelopes", forged.clone()).by(&peer).send().await;
+    assert!(bring().await.lines().iter().all(|line| line["code"] == "malformed"));
+    assert_eq!(bring().await.problem(), (429, "quota".to_owned()));
+    let mail = wrap(key().id());
+    assert_eq!(publish(mesh.node(0), &[&mail]).await[0]["status"], "stored");
+}
+
+#[tokio::test]
 async fn a_peer_that_has_another_key_than_it_should_is_not_spoken_to() {
     let mut mesh = Mesh::unstarted(2);
     mesh.start(0).await;

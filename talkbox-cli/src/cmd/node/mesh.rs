@@ -3,11 +3,12 @@
 use futures_util::future::join_all;
 use serde_json::json;
 use talkbox_backend_gossip::node::{NodeState, PeerState, survey};
-use talkbox_core::{Clock as _, SystemClock};
+use talkbox_core::{Clock as _, MailboxId, SystemClock, address::to_npub};
 
 use crate::{
     exit::{Code, Outcome},
     output::{BAD, BOLD, GOOD, Output},
+    text::one_line,
 };
 
 /// `talkbox node peers`.
@@ -19,8 +20,16 @@ pub(super) async fn peers(output: &Output, url: &str) -> Outcome {
     }
     if state.peers.is_empty() {
         output.line("no peers: this node stands alone")?;
-        return Ok(Code::Done);
+    } else {
+        peers_of(output, &state)?;
     }
+    if !state.candidates.is_empty() {
+        candidates(output, &state)?;
+    }
+    Ok(Code::Done)
+}
+
+fn peers_of(output: &Output, state: &NodeState) -> Outcome<()> {
     output.line(format_args!(
         "{BOLD}{:<32} {:<6} {:>8} {:>8} {:>8}  COMPARED{BOLD:#}",
         "PEER", "STATE", "MISSING", "LACKING", "BEHIND"
@@ -39,7 +48,25 @@ pub(super) async fn peers(output: &Output, url: &str) -> Outcome {
         }
     }
     output.note("MISSING: what the peer lacked when they were compared; LACKING: what the node itself lacked");
-    Ok(Code::Done)
+    Ok(())
+}
+
+/// Nodes that might become peers, as they are named with `--peer`.
+fn candidates(output: &Output, state: &NodeState) -> Outcome<()> {
+    output.line(format_args!("{BOLD}{:<12} CANDIDATE, NAMED BY{BOLD:#}", "ANSWERED"))?;
+    let now = SystemClock.now().secs();
+    for candidate in &state.candidates {
+        let seen = candidate.seen.map_or_else(|| "never".to_owned(), |at| format!("{} s ago", now.saturating_sub(at)));
+        let key = candidate.key.as_deref().and_then(|key| MailboxId::from_hex(key).ok());
+        let key = key.map_or_else(String::new, |key| format!("#{}", to_npub(&key)));
+        output.line(format_args!(
+            "{seen:<12} {}{key}, {}",
+            one_line(&candidate.url, 256),
+            one_line(&candidate.source, 256)
+        ))?;
+    }
+    output.note("a candidate reads nothing; to make it a peer, name it with --peer, and let it name this node");
+    Ok(())
 }
 
 /// `talkbox node verify --all`: whether a node and its peers hold the same.

@@ -47,6 +47,25 @@ pub(crate) struct Settings {
         hide_env_values = true
     )]
     peers: Vec<String>,
+    /// A list of nodes, such as `https://node.example/v1/peers`: those are shown as candidates for peers, and get no right
+    /// by it; may be given several times
+    #[arg(
+        long = "registry",
+        value_name = "URL",
+        env = "TALKBOX_NODE_REGISTRIES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    registries: Vec<String>,
+    /// A relay on which it announces its public URL, and where it looks for candidates; may be given several times
+    #[arg(
+        long = "announce",
+        value_name = "RELAY",
+        env = "TALKBOX_NODE_ANNOUNCE",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    announce: Vec<String>,
     /// The certificate for TLS and those that lead to its authority, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key", env = "TALKBOX_NODE_TLS_CERT", hide_env_values = true)]
     tls_cert: Option<PathBuf>,
@@ -159,6 +178,12 @@ impl Settings {
         }
         if !self.peers.is_empty() {
             config.peers.clone_from(&self.peers);
+        }
+        if !self.registries.is_empty() {
+            config.registries.clone_from(&self.registries);
+        }
+        if !self.announce.is_empty() {
+            config.announce.clone_from(&self.announce);
         }
         if let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) {
             config.tls = Some(TlsFiles { certificate, key });
