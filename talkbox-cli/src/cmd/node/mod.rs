@@ -135,12 +135,37 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
     };
     // Where nobody hears that it listens, it does not stay behind.
     if told.is_ok() {
+        tell_manager(State::Ready);
         asked.await;
+        tell_manager(State::Stopping);
     }
     session.output.note("closing");
     node.shutdown().await;
     told.map(|()| Code::Done)
 }
+
+/// What a service manager wants to know.
+#[derive(Clone, Copy)]
+enum State {
+    Ready,
+    Stopping,
+}
+
+/// Tells systemd, where it asked for that (`Type=notify`).
+#[cfg(unix)]
+fn tell_manager(state: State) {
+    let state = match state {
+        State::Ready => sd_notify::NotifyState::Ready,
+        State::Stopping => sd_notify::NotifyState::Stopping,
+    };
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told how the node is");
+    }
+}
+
+/// No service manager asks for it here.
+#[cfg(not(unix))]
+const fn tell_manager(_: State) {}
 
 /// Why the node does not start, and what to do.
 fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
