@@ -89,6 +89,10 @@ impl Policy {
                 "more than {MAX_TAGS} tags, or a value of more than {MAX_TAG_VALUE} bytes"
             )));
         }
+        // NIP-70: only its author may publish it, and nobody's client does so with a key that is thrown away.
+        if event.tags().iter().any(|tag| tag[0] == "-") {
+            return Err(Refusal::new(Reason::Blocked, "protected events are not taken"));
+        }
         if event.created_at() > now.plus(MAX_FUTURE) {
             return Err(Refusal::new(Reason::TooEarly, "created_at is more than 15 minutes in the future"));
         }

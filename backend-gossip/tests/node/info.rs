@@ -32,13 +32,17 @@ async fn the_document_states_nips_and_limits_for_pages_of_any_origin() {
     assert!(head.contains("access-control-allow-origin: *"), "{head}");
     let document: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(document["name"], "a name");
-    assert_eq!(document["supported_nips"], json!([1, 9, 11, 13, 40, 42, 45, 59, 77]));
+    assert_eq!(document["supported_nips"], json!([1, 9, 11, 13, 40, 42, 45, 59, 62, 77]));
     assert_eq!(document["limitation"]["max_subscriptions"], 32);
     assert_eq!(document["limitation"]["min_pow_difficulty"], 7);
     assert_eq!(document["software"], "talkbox-backend-gossip");
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
     let (head, _) = http(&node, "OPTIONS", "").await;
     assert!(head.starts_with("http/1.1 204") && head.contains("access-control-allow-methods: get"), "{head}");
+    assert!(
+        head.contains("access-control-allow-origin: *") && head.contains("access-control-allow-headers: *"),
+        "{head}"
+    );
     let (head, body) = http(&node, "GET", "").await;
     assert!(head.starts_with("http/1.1 200") && body.contains("relay"), "{head}");
 }

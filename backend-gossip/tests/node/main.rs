@@ -11,6 +11,7 @@ mod info;
 mod kill;
 mod maintenance;
 mod mesh;
+mod musts;
 mod reconcile;
 mod replaceable;
 mod restart;
