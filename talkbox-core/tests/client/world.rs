@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use talkbox_core::{
-    Backend, Clock, ErrorKind, ManualClock, Registry, SecretKey, Timestamp,
+    Backend, Clock, ErrorKind, Locator, ManualClock, Registry, SecretKey, Timestamp,
     client::{Settings, Talkbox},
     config::Opened,
     local::{MessageQuery, Store, StoreKey},
@@ -40,6 +40,12 @@ impl World {
         for (at, holder) in self.network.holders().iter().enumerate() {
             self.faults.set(holder, if at < count { Fault::hangs() } else { Fault::default() });
         }
+    }
+
+    /// From now on only this one of the holders answers.
+    pub(crate) fn refuse_but(&self, holder: &Locator) {
+        self.refuse();
+        self.faults.set(holder, Fault::default());
     }
 
     /// From now on the second holder is later than the first with every answer.

@@ -27,6 +27,8 @@ use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
     peers,
+    query::last_seq,
+    schema::storage,
 };
 use crate::node::{
     admitted::{Admitted, Origin},
@@ -93,7 +95,7 @@ impl Writer {
     /// recent ids, and `held` follows both.
     ///
     /// # Errors
-    /// `Unexpected` where the system gives no thread.
+    /// `Unexpected` where the system gives no thread; `Storage`.
     pub(crate) fn start(
         conn: Connection,
         quota: Quota,
@@ -110,7 +112,7 @@ impl Writer {
         )]
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let brought = Arc::<Brought>::default();
+        let brought = Arc::new(Brought::after(last_seq(&conn).map_err(storage)?));
         let desk = Desk {
             conn,
             quota,

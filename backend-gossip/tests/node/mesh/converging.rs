@@ -64,6 +64,18 @@ async fn a_node_that_was_away_gets_what_it_missed_and_gives_what_it_took() {
 }
 
 #[tokio::test]
+async fn how_far_a_peer_is_behind_is_known_after_a_restart() {
+    let mut mesh = Mesh::unstarted(2);
+    mesh.start(0).await;
+    publish(mesh.node(0), &[&wrap(key().id()), &wrap(key().id())]).await;
+    mesh.stop(0).await;
+    mesh.start(0).await;
+    mesh.until(|states| states[0]["peers"][0]["behind"] == 2).await;
+    mesh.start(1).await;
+    mesh.until(|states| states[0]["peers"][0]["behind"] == 0).await;
+}
+
+#[tokio::test]
 async fn a_node_that_begins_with_nothing_is_filled_though_whoever_took_it_first_is_gone() {
     let mut mesh = Mesh::unstarted(3);
     mesh.start(0).await;
