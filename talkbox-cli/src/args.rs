@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Run the conformance kit against a backend
     Conformance(cmd::conformance::Arguments),
     /// Run a node: a relay that keeps envelopes for mailboxes
-    Node(cmd::node::Arguments),
+    Node(Box<cmd::node::Arguments>),
     /// Write the envelopes of a mailbox as lines of JSON
     Export(cmd::export::Arguments),
     /// Take envelopes from lines of JSON, each one verified

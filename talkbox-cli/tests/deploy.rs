@@ -283,7 +283,10 @@ fn a_host_behind_a_proxy_starts_the_image_and_finds_it_alive() {
 fn a_volume_of_root_is_given_to_the_user_who_then_runs_the_node() {
     let folder = tempfile::tempdir().expect("a directory");
     if fs::metadata(folder.path()).expect("is there").uid() != 0 {
-        eprintln!("skipped: this needs root");
+        #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+        {
+            eprintln!("skipped: this needs root");
+        }
         return;
     }
     // What others may enter and run.

@@ -40,6 +40,7 @@ struct Liar {
     forgeries: Vec<(EventId, String)>,
 }
 
+#[expect(clippy::unused_async, reason = "axum's handlers are asynchronous")]
 impl Liar {
     /// Starts it; its URL.
     async fn start(lie: Lie, ids: usize) -> String {
