@@ -39,6 +39,8 @@ pub struct NodeConfig {
     pub candidates_anywhere: bool,
     /// Seconds between two comparisons with peers.
     pub sync_interval: u64,
+    /// Seconds between two portions of the check for rot. Each is as large as it takes for all to be checked in a week.
+    pub scrub_interval: u64,
     /// Whether gift wraps and hints are served only to the mailbox that they are addressed to and to their author.
     pub gate_reads: bool,
     /// The name that the node shows.
@@ -69,6 +71,7 @@ impl Default for NodeConfig {
             discover_interval: 3_600,
             candidates_anywhere: false,
             sync_interval: 10,
+            scrub_interval: 60,
             gate_reads: true,
             name: "Talkbox node".to_owned(),
             limits: Limits::default(),

@@ -98,7 +98,7 @@ impl Verified {
 }
 
 /// Checks the store in this folder: every page and index, and of every event the id and the signature. It takes about
-/// 60 µs an event.
+/// 60 µs an event. It changes nothing: what is damaged a running node fetches from its peers, and indexes it makes anew.
 ///
 /// # Errors
 /// `Storage` where there is no store or it cannot be read at all.

@@ -40,6 +40,13 @@ pub(crate) struct Metrics {
     pub(crate) pushed: Counter,
     /// Events that were fetched from peers.
     pub(crate) fetched: Counter,
+    /// Rows that were found to be rotten, and those that were put right.
+    pub(crate) rotten: Counter,
+    pub(crate) healed: Counter,
+    /// Times that the indexes were made anew.
+    pub(crate) mended: Counter,
+    /// Rows that were looked at for rot though nobody asked for them.
+    pub(crate) scrubbed: Counter,
     pub(crate) comparisons: Counter,
     /// Calls of peers that failed.
     pub(crate) failures: Counter,
@@ -73,6 +80,8 @@ impl Metrics {
 pub(crate) struct Gauges {
     pub(crate) held: usize,
     pub(crate) store_bytes: u64,
+    /// Rows that are known to be rotten.
+    pub(crate) rotten: usize,
     pub(crate) connections: usize,
     pub(crate) subscriptions: usize,
     pub(crate) pending_bytes: usize,
@@ -109,6 +118,10 @@ pub(crate) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
         ("expired_total", "Ids that were removed because their time was over.", &metrics.expired),
         ("pushed_total", "Events that peers acknowledged.", &metrics.pushed),
         ("fetched_total", "Events that were fetched from peers because they were missing here.", &metrics.fetched),
+        ("rotten_total", "Rows that were found not to be what was stored.", &metrics.rotten),
+        ("healed_total", "Rotten rows that were put right.", &metrics.healed),
+        ("mended_total", "Times that the indexes were made anew.", &metrics.mended),
+        ("scrubbed_total", "Rows that were checked without being asked for.", &metrics.scrubbed),
         ("comparisons_total", "Comparisons with peers that were finished.", &metrics.comparisons),
         ("peer_failures_total", "Calls of peers that failed.", &metrics.failures),
     ] {
@@ -118,6 +131,7 @@ pub(crate) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
     for (name, help, value) in [
         ("held", "Ids that count as held.", gauges.held as u64),
         ("store_bytes", "Bytes of the store that are in use.", gauges.store_bytes),
+        ("rotten", "Rows that are known to be rotten and are not served.", gauges.rotten as u64),
         ("connections", "Open connections.", gauges.connections as u64),
         ("subscriptions", "Open subscriptions and watches.", gauges.subscriptions as u64),
         ("pending_bytes", "Bytes that wait for slow clients.", gauges.pending_bytes as u64),

@@ -35,6 +35,7 @@ mod planted;
 mod policy;
 mod proxies;
 mod refusal;
+mod scrub;
 mod server;
 mod session;
 mod shares;
@@ -102,7 +103,7 @@ pub struct Node {
     /// Ends when no connection is left.
     gone: mpsc::Receiver<()>,
     /// The listener, and what runs beside it.
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
     /// What keeps the node and its peers alike.
     mesh: JoinSet<()>,
 }
@@ -241,6 +242,7 @@ impl Node {
         let tasks = [
             tokio::spawn(server::run(listener, acceptor, Arc::clone(&shared), alive)),
             tokio::spawn(collect(Arc::clone(&shared))),
+            tokio::spawn(scrub::run(Arc::clone(&shared))),
         ];
         let mesh = mesh::start(&shared);
         if let Some(certificate) = certificate {

@@ -40,6 +40,20 @@ pub(crate) enum Treatment {
     Vanish,
 }
 
+impl Treatment {
+    const fn of(kind: u16) -> Option<Self> {
+        match kind {
+            kind::GIFT_WRAP => Some(Self::Envelope),
+            kind::DELETION => Some(Self::Deletion),
+            kind::INBOX_RELAYS => Some(Self::Replaceable),
+            kind::RECORD => Some(Self::Record),
+            kind::HINT => Some(Self::Hint),
+            kind::VANISH => Some(Self::Vanish),
+            _ => None,
+        }
+    }
+}
+
 /// What the policy found out about an event on the way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -69,16 +83,8 @@ impl Policy {
     /// # Errors
     /// The rule that it breaks.
     pub(crate) fn examine(&self, event: &Wire<'_>, bytes: usize, now: Timestamp) -> Result<Terms, Refusal> {
-        let treatment = match event.kind() {
-            kind::GIFT_WRAP => Treatment::Envelope,
-            kind::DELETION => Treatment::Deletion,
-            kind::INBOX_RELAYS => Treatment::Replaceable,
-            kind::RECORD => Treatment::Record,
-            kind::HINT => Treatment::Hint,
-            kind::VANISH => Treatment::Vanish,
-            _ => {
-                return Err(Refusal::new(Reason::Blocked, "this node takes kinds 5, 62, 1059, 10050, 21787 and 30787"));
-            }
+        let Some(treatment) = Treatment::of(event.kind()) else {
+            return Err(Refusal::new(Reason::Blocked, "this node takes kinds 5, 62, 1059, 10050, 21787 and 30787"));
         };
         let largest = if treatment == Treatment::Envelope { MAX_ENVELOPE_BYTES } else { MAX_RECORD_BYTES };
         if bytes > largest {
@@ -145,6 +151,11 @@ fn recipient(event: &Wire<'_>) -> Result<Option<MailboxId>, Refusal> {
         (Some(_), Some(_)) => Err(Refusal::malformed("more than one p tag")),
         (None, _) => Err(Refusal::malformed("the p tag is no key of 64 lower-case digits")),
     }
+}
+
+/// When an event of an accepted kind is dropped.
+pub(crate) fn expires(event: &Wire<'_>) -> Option<Timestamp> {
+    Treatment::of(event.kind()).map(|treatment| expiry(event, treatment))
 }
 
 fn expiry(event: &Wire<'_>, treatment: Treatment) -> Timestamp {

@@ -15,5 +15,6 @@ mod musts;
 mod reconcile;
 mod replaceable;
 mod restart;
+mod rot;
 mod support;
 mod vanish;

@@ -38,6 +38,7 @@ pub(super) async fn metrics(
     let gauges = Gauges {
         held,
         store_bytes: node.store.bytes().await.map_err(|error| Refusal::of_store(&error))?,
+        rotten: node.store.rot().len(),
         connections: node.addresses.connections(),
         subscriptions: node.live.len(),
         pending_bytes: node.pending.bytes(),
@@ -90,6 +91,9 @@ pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
 async fn fault(node: &Shared) -> Option<&'static str> {
     if let Some(fault) = node.store.writer().fault() {
         return Some(fault);
+    }
+    if node.store.rot().is_damaged() {
+        return Some("the store is damaged");
     }
     if node.store.last(Party::Node).await.is_err() {
         return Some("the store cannot be read");

@@ -94,6 +94,19 @@ impl Intake {
         self.pool.run(move || desk.take(&json, origin, ticket));
     }
 
+    /// Verifies an event, and works out what its row needs. `None` where it is not what it claims, or is not taken, or the
+    /// node is stopping.
+    pub(crate) async fn examine(&self, json: String) -> Option<Admitted> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let (answer, examined) = tokio::sync::oneshot::channel();
+        let desk = Arc::clone(&self.desk);
+        self.pool.run(move || {
+            let _gone = answer.send(desk.examine(&json));
+            drop(place);
+        });
+        examined.await.ok()?
+    }
+
     /// Verifies an event that is not to be stored, off the async threads. `None` where the node is stopping.
     pub(crate) async fn verify(&self, json: String) -> Option<Result<Event>> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
@@ -185,6 +198,14 @@ impl Desk {
 }
 
 impl Desk {
+    fn examine(&self, json: &str) -> Option<Admitted> {
+        let event = Wire::parse(json).ok()?;
+        let canonical = event.to_json();
+        let terms = self.policy.examine(&event, canonical.len(), self.clock.now()).ok()?;
+        event.verify().ok()?;
+        Some(Admitted::new(&event, canonical, terms, None, Origin::Peer))
+    }
+
     fn is_held(&self, event: &Wire<'_>) -> bool {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         Item::new(event.created_at(), event.id()).is_ok_and(|item| held.contains(&item))

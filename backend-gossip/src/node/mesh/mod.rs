@@ -15,6 +15,7 @@ mod ask;
 mod candidates;
 mod conduct;
 mod exchange;
+mod heal;
 mod hints;
 mod pause;
 mod peer;
@@ -34,12 +35,14 @@ use super::Shared;
 /// Starts what keeps the node and its peers alike. It ends when the set is dropped, or the node stops.
 pub(crate) fn start(node: &Arc<Shared>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for peer in node.roster.peers() {
-        let exchange = Arc::new(Exchange::new(Arc::clone(node), Arc::clone(peer)));
-        tasks.spawn(push::run(Arc::clone(&exchange)));
-        tasks.spawn(hints::run(Arc::clone(&exchange)));
-        tasks.spawn(rounds::run(exchange));
+    let exchange = |peer| Arc::new(Exchange::new(Arc::clone(node), Arc::clone(peer)));
+    let peers: Vec<_> = node.roster.peers().iter().map(exchange).collect();
+    for peer in &peers {
+        tasks.spawn(push::run(Arc::clone(peer)));
+        tasks.spawn(hints::run(Arc::clone(peer)));
+        tasks.spawn(rounds::run(Arc::clone(peer)));
     }
+    tasks.spawn(heal::run(Arc::clone(node), peers));
     let looks =
         !node.config.registries.is_empty() || !node.config.announce.is_empty() || !node.roster.peers().is_empty();
     if looks {

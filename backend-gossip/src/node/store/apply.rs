@@ -3,7 +3,11 @@
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp, anti_entropy::Item};
 
-use super::vanish::{has_vanished, vanish};
+use super::{
+    heal::{Healed, heal, is_right},
+    row::guarded,
+    vanish::{has_vanished, vanish},
+};
 use crate::node::{
     admitted::{Admitted, Effect, Origin},
     config::Limits,
@@ -11,7 +15,7 @@ use crate::node::{
 };
 
 /// Bytes of a row besides tags and content, with its index entries: what a quota counts for it.
-const ROW_BYTES: i64 = 300;
+pub(super) const ROW_BYTES: i64 = 300;
 
 /// How long an id is remembered beyond the expiry of what was deleted, in seconds: 30 days. As long as nothing expired is
 /// taken nobody could bring it back, but a clock that was ahead forgets too early, and then is set right again.
@@ -35,11 +39,13 @@ pub(crate) struct Applied {
     pub(crate) removed: Vec<Item>,
     /// It counts as held from now on, with a body or without.
     pub(crate) counts: bool,
+    /// The place of a rotten row that it put right.
+    pub(crate) healed: Option<i64>,
 }
 
 impl Applied {
     const fn without_effect(outcome: Outcome) -> Self {
-        Self { outcome, seq: None, removed: Vec::new(), counts: false }
+        Self { outcome, seq: None, removed: Vec::new(), counts: false, healed: None }
     }
 
     fn refused(reason: Reason, text: &'static str) -> Self {
@@ -72,8 +78,10 @@ impl Quota {
 /// Those of SQLite; the transaction is then given up.
 pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
     let id = &event.facts.id.as_bytes()[..];
-    if tx.prepare_cached("SELECT 1 FROM event WHERE id = ?1")?.exists([id])? {
-        return Ok(Applied::without_effect(Outcome::Duplicate));
+    let known: Option<i64> =
+        tx.prepare_cached("SELECT seq FROM event WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
+    if let Some(place) = known {
+        return again(tx, event, place);
     }
     if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
         && !matches!(event.effect, Effect::Delete(_) | Effect::Vanish)
@@ -98,6 +106,20 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         },
     }
     .and_then(|applied| remember_refused(tx, event, applied))
+}
+
+/// It is here already. Whoever is told so relies on it, so the row is looked at; and a rotten one could get no better help.
+fn again(tx: &Connection, event: &Admitted, place: i64) -> Result<Applied> {
+    let duplicate = Applied::without_effect(Outcome::Duplicate);
+    if is_right(tx, place)? {
+        return Ok(duplicate);
+    }
+    Ok(match heal(tx, place, event)? {
+        Healed::Right { wrong } => {
+            Applied { removed: wrong.into_iter().collect(), counts: true, healed: Some(place), ..duplicate }
+        }
+        Healed::Gone => duplicate,
+    })
 }
 
 /// What a peer brought and is not taken counts as held, or it would be fetched again and again. What has no room now may
@@ -249,19 +271,25 @@ fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
         signed(event.expires.secs()),
         event.packed.form,
         event.packed.tags,
-        &event.sig[..],
+        guarded(facts.id.as_bytes(), &event.sig),
         event.packed.content,
         event.origin as u8,
     ])?;
     let seq = tx.last_insert_rowid();
-    for (letter, value) in &facts.letters {
+    put_tags(tx, seq, event)?;
+    Ok(Applied { seq: Some(seq), counts: true, ..Applied::without_effect(Outcome::Stored) })
+}
+
+/// Stores what filters find an event by.
+pub(super) fn put_tags(tx: &Connection, place: i64, event: &Admitted) -> Result<()> {
+    for (letter, value) in &event.facts.letters {
         tx.prepare_cached("INSERT OR IGNORE INTO tag VALUES (?1, ?2, ?3)")?.execute(params![
             letter.to_string(),
             value,
-            seq
+            place
         ])?;
     }
-    Ok(Applied { outcome: Outcome::Stored, seq: Some(seq), removed: Vec::new(), counts: true })
+    Ok(())
 }
 
 /// Removes what has expired at this time, up to so many rows of each kind. Returns what no longer counts as held.
@@ -310,7 +338,7 @@ fn counted_bytes(event: &Admitted) -> i64 {
 }
 
 /// The number under which the rows of a mailbox name it; given when the first comes.
-fn mailbox_number(tx: &Connection, key: MailboxId) -> Result<i64> {
+pub(super) fn mailbox_number(tx: &Connection, key: MailboxId) -> Result<i64> {
     let key = &key.as_bytes()[..];
     let known =
         tx.prepare_cached("SELECT id FROM mailbox WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?;

@@ -2,9 +2,12 @@
 //! next one goes on, also where it is empty.
 
 use rusqlite::{Connection, Result, types::Value};
-use talkbox_core::{MailboxId, Timestamp};
+use talkbox_core::{MailboxId, Timestamp, event::kind::GIFT_WRAP};
 
-use super::query::{At, last_seq, numbers, stored};
+use super::{
+    query::{At, Stored, last_seq, numbers, stored},
+    rot::Rot,
+};
 use crate::node::planted::{Defect, Planted};
 
 /// Rows that a page of what clients brought passes over at most: some ten milliseconds.
@@ -52,6 +55,7 @@ pub(super) fn page(
     portion: Portion,
     now: Timestamp,
     planted: Planted,
+    rot: &Rot,
 ) -> Result<ArrivalPage> {
     // Read first: what is committed in between is beyond it and belongs to the next page.
     let end = last_seq(conn)?;
@@ -85,8 +89,12 @@ pub(super) fn page(
         }
         let seq: i64 = row.get(0)?;
         page.last = seq;
-        let wanted = |kind| !matches!(of, Arrivals::Of(_)) || kind == talkbox_core::event::kind::GIFT_WRAP;
-        if let Some(event) = stored(conn, At::Seq(seq), now)?.filter(|event| wanted(event.kind)) {
+        // The mailbox once more, from the row: an entry of the index may be rotten.
+        let wanted = |event: &Stored| match of {
+            Arrivals::Of(mailbox) => event.kind == GIFT_WRAP && event.mailbox == Some(mailbox),
+            Arrivals::All | Arrivals::FromClients => true,
+        };
+        if let Some(event) = stored(conn, At::Seq(seq), now, rot)?.filter(wanted) {
             bytes += event.json.len();
             page.items.push((seq, event.json));
         }

@@ -3,13 +3,16 @@
 mod apply;
 mod arrivals;
 mod brought;
+mod heal;
 mod mark;
 mod peers;
 mod place;
 mod query;
 mod readers;
+mod rot;
 mod row;
 mod schema;
+mod scrub;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -32,13 +35,15 @@ use self::{
     readers::Readers,
     schema::{Durability, open_writer},
     search::Search,
-    writer::Running,
+    writer::{Kept, Running},
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
     query::{Key, Reader, Stored},
+    rot::Rot,
     row::{Packed, Row},
     schema::{AFTER_BACKUP, storage},
+    scrub::Scrubbed,
     search::{Collect, Count, Newest, Set, Short},
     writer::{Followers, Writer},
 };
@@ -70,6 +75,8 @@ pub(crate) struct Store {
     /// The ids that count as held between nodes: all that is stored, and what was refused to peers.
     held: Arc<RwLock<IdSet>>,
     readers: Arc<Readers>,
+    /// What is not what was stored.
+    rot: Arc<Rot>,
     epoch: u64,
     mark: Mark,
     running: Mutex<Option<Running>>,
@@ -107,13 +114,16 @@ impl Store {
         let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_ahead(epoch, last))?;
         #[cfg(feature = "defects")]
         let syncs = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).is_ok_and(|level: i64| level >= 2);
-        let readers = Readers::start(&path, &place, work)?;
+        let rot = Arc::new(Rot::new(Arc::clone(&followers.metrics)));
+        let readers = Readers::start(&path, &place, work, Arc::clone(&rot))?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
-        let (writer, running) = Writer::start(conn, Quota::new(limits), followers, Arc::clone(&held), work, planted)?;
+        let kept = Kept { conn, held: Arc::clone(&held), rot: Arc::clone(&rot) };
+        let (writer, running) = Writer::start(kept, Quota::new(limits), followers, work, planted)?;
         Ok(Self {
             writer,
             held,
             readers: Arc::new(readers),
+            rot,
             epoch,
             mark,
             running: Mutex::new(Some(running)),
@@ -140,7 +150,8 @@ impl Store {
     /// # Errors
     /// `Storage`, `Timeout`, `Closed`.
     pub(crate) async fn mail_of(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<SortedItems> {
-        self.read(party, move |conn| query::mail_of(conn, mailbox, now)).await
+        let rot = Arc::clone(&self.rot);
+        self.read(party, move |conn| query::mail_of(conn, mailbox, now, &rot)).await
     }
 
     pub(crate) const fn writer(&self) -> &Writer {
@@ -189,12 +200,12 @@ impl Store {
         reader: Reader,
         bytes: usize,
     ) -> Result<(Vec<String>, usize)> {
-        let party = reader.party;
+        let (party, rot) = (reader.party, Arc::clone(&self.rot));
         let page = move |conn: &Connection| {
             let (mut page, mut size, mut taken) = (Vec::new(), 0, 0);
             for key in keys.get(from..).unwrap_or_default() {
                 taken += 1;
-                if let Some(json) = query::event(conn, key.seq, &reader)? {
+                if let Some(json) = query::event(conn, key.seq, &reader, &rot)? {
                     size += json.len();
                     page.push(json);
                 }
@@ -218,8 +229,8 @@ impl Store {
         party: Party,
         now: Timestamp,
     ) -> Result<ArrivalPage> {
-        let planted = self.planted;
-        self.read(party, move |conn| arrivals::page(conn, of, portion, now, planted)).await
+        let (planted, rot) = (self.planted, Arc::clone(&self.rot));
+        self.read(party, move |conn| arrivals::page(conn, of, portion, now, planted, &rot)).await
     }
 
     /// Whether a commit waits until the disk has it.
@@ -242,7 +253,8 @@ impl Store {
     /// # Errors
     /// `Storage`, `Timeout`, `Closed`.
     pub(crate) async fn by_ids(&self, ids: Vec<EventId>, party: Party, now: Timestamp) -> Result<Vec<Option<Stored>>> {
-        self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now)).collect()).await
+        let rot = Arc::clone(&self.rot);
+        self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now, &rot)).collect()).await
     }
 
     /// Those of these ids of which nothing is known: neither stored nor gone.
@@ -264,7 +276,8 @@ impl Store {
         party: Party,
         now: Timestamp,
     ) -> Result<Vec<String>> {
-        self.read(party, move |conn| peers::pushed(conn, &ids, acknowledged, now)).await
+        let rot = Arc::clone(&self.rot);
+        self.read(party, move |conn| peers::pushed(conn, &ids, acknowledged, now, &rot)).await
     }
 
     /// What is remembered of peers.
@@ -288,7 +301,30 @@ impl Store {
     /// # Errors
     /// `Storage`, `Timeout`, `Closed`.
     pub(crate) async fn record(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<Option<Stored>> {
-        self.read(party, move |conn| query::record(conn, mailbox, now)).await
+        let rot = Arc::clone(&self.rot);
+        self.read(party, move |conn| query::record(conn, mailbox, now, &rot)).await
+    }
+
+    /// What is known to be rotten.
+    pub(crate) const fn rot(&self) -> &Arc<Rot> {
+        &self.rot
+    }
+
+    /// Those of these places at which something is rotten, each with the ids under which others may have it.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn wrecks(&self, places: Vec<i64>) -> Result<Vec<(i64, Vec<EventId>)>> {
+        self.read(Party::Node, move |conn| heal::wrecks(conn, &places)).await
+    }
+
+    /// Looks for rot in so many rows beyond this place.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn scrub(&self, after: i64, most: usize) -> Result<Scrubbed> {
+        let rot = Arc::clone(&self.rot);
+        self.read(Party::Node, move |conn| scrub::scrub(conn, after, most, &rot)).await
     }
 
     /// Runs a query of this party's.

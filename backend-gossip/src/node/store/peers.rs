@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{EventId, PublicKey, Timestamp};
 
-use super::query::{At, stored};
+use super::{
+    query::{At, stored},
+    rot::Rot,
+};
 use crate::node::mesh::PeerRow;
 
 /// Those of which nothing is known.
@@ -23,14 +26,20 @@ pub(super) fn unknown(conn: &Connection, mut ids: Vec<EventId>) -> Result<Vec<Ev
 }
 
 /// What is stored under these ids and was pushed before, or is not pushed at all.
-pub(super) fn pushed(conn: &Connection, ids: &[EventId], acknowledged: i64, now: Timestamp) -> Result<Vec<String>> {
+pub(super) fn pushed(
+    conn: &Connection,
+    ids: &[EventId],
+    acknowledged: i64,
+    now: Timestamp,
+    rot: &Rot,
+) -> Result<Vec<String>> {
     let mut waits = conn.prepare_cached("SELECT origin = 0 AND seq > ?2 FROM event WHERE id = ?1")?;
     let mut found = Vec::new();
     for id in ids {
         let waits: Option<bool> =
             waits.query_row(params![&id.as_bytes()[..], acknowledged], |row| row.get(0)).optional()?;
         if waits == Some(false) {
-            found.extend(stored(conn, At::Id(id), now)?.map(|event| event.json));
+            found.extend(stored(conn, At::Id(id), now, rot)?.map(|event| event.json));
         }
     }
     Ok(found)

@@ -12,6 +12,7 @@ use talkbox_core::{
 
 use super::{
     apply::{item, signed},
+    rot::{Rot, is_damage},
     row::Row,
 };
 use crate::node::{addresses::Party, filter::Filter, gate::Rights};
@@ -83,8 +84,30 @@ macro_rules! row_where {
     };
 }
 
-/// The event at this place, unless it has gone or expired.
-pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Option<Stored>> {
+/// The event at this place, unless it has gone or expired. One that is not what was stored is reported and left out.
+pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp, rot: &Rot) -> Result<Option<Stored>> {
+    match read(conn, at, now) {
+        Ok(Ok(event)) => Ok(event),
+        Ok(Err(place)) => {
+            rot.report(place);
+            Ok(None)
+        }
+        // It must not hide its neighbours.
+        Err(error) if is_damage(&error) => {
+            rot.note(&error);
+            if let At::Seq(place) = at {
+                rot.report(place);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// An event, or the place of one that is rotten.
+type Found = std::result::Result<Option<Stored>, i64>;
+
+fn read(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Found> {
     let now = signed(now.secs());
     let mut statement;
     let mut rows = match at {
@@ -97,21 +120,19 @@ pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Op
             statement.query((&id.as_bytes()[..], now))?
         }
     };
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let read = Row::read(row)?;
-    let (author, mailbox, json) = (read.author, read.mailbox, read.to_json());
+    let Some(row) = rows.next()? else { return Ok(Ok(None)) };
+    let place = row.get(10)?;
+    // A column of another type than it has is rotten too.
+    let Ok(read) = Row::read(row) else { return Ok(Err(place)) };
     let key = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
-    let (Some(json), Some(author)) = (json, key(author)) else {
-        tracing::error!(seq = row.get::<_, i64>(10)?, "a damaged row is not served");
-        return Ok(None);
-    };
-    Ok(Some(Stored {
-        kind: row.get(3)?,
+    let (Some(json), Some(author)) = (read.to_json(), key(read.author)) else { return Ok(Err(place)) };
+    Ok(Ok(Some(Stored {
+        kind: read.kind,
         author: PublicKey::from_bytes(author),
-        mailbox: mailbox.and_then(key).map(MailboxId::from_bytes),
+        mailbox: read.mailbox.and_then(key).map(MailboxId::from_bytes),
         expires: Timestamp(row.get::<_, i64>(9)?.unsigned_abs()),
         json,
-    }))
+    })))
 }
 
 /// All ids that count as held between nodes.
@@ -131,29 +152,30 @@ pub(super) fn held(conn: &Connection) -> Result<IdSet> {
     Ok(held)
 }
 
-/// The ids of the gift wraps of a mailbox.
-pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp) -> Result<SortedItems> {
+/// The ids of the gift wraps of a mailbox, but for those that are known to be rotten: who has them may bring them.
+pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp, rot: &Rot) -> Result<SortedItems> {
     let Some(number) = numbers(conn, std::iter::once(&mailbox))?.pop() else { return Ok(SortedItems::default()) };
     let mut statement = conn.prepare_cached(
-        "SELECT created_at, id FROM event INDEXED BY event_mailbox WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3",
+        "SELECT created_at, id, seq FROM event INDEXED BY event_mailbox WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3",
     )?;
-    let items =
-        statement.query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| Ok(item(row.get(0)?, row.get(1)?)))?;
+    let items = statement.query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| {
+        Ok(if rot.contains(row.get(2)?) { None } else { item(row.get(0)?, row.get(1)?) })
+    })?;
     items.filter_map(Result::transpose).collect()
 }
 
 /// The record of a mailbox.
-pub(super) fn record(conn: &Connection, mailbox: MailboxId, now: Timestamp) -> Result<Option<Stored>> {
+pub(super) fn record(conn: &Connection, mailbox: MailboxId, now: Timestamp, rot: &Rot) -> Result<Option<Stored>> {
     let seq: Option<i64> = conn
         .prepare_cached("SELECT seq FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
         .query_row((&mailbox.as_bytes()[..], kind::RECORD), |row| row.get(0))
         .optional()?;
-    seq.map_or(Ok(None), |seq| stored(conn, At::Seq(seq), now))
+    seq.map_or(Ok(None), |seq| stored(conn, At::Seq(seq), now, rot))
 }
 
 /// The event at this place as JSON, unless it has gone, or the rights or the time forbid it.
-pub(super) fn event(conn: &Connection, seq: i64, reader: &Reader) -> Result<Option<String>> {
-    let found = stored(conn, At::Seq(seq), reader.now)?;
+pub(super) fn event(conn: &Connection, seq: i64, reader: &Reader, rot: &Rot) -> Result<Option<String>> {
+    let found = stored(conn, At::Seq(seq), reader.now, rot)?;
     Ok(found.filter(|event| event.is_open_to(&reader.rights)).map(|event| event.json))
 }
 

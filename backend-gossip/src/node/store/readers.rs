@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     place::Place,
+    rot::Rot,
     schema::{open_reader, storage},
     turns::Turns,
 };
@@ -45,6 +46,7 @@ pub(super) struct Readers {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Where there are no threads: the one connection, with which whoever asks reads.
     inline: Option<Mutex<Connection>>,
+    rot: Arc<Rot>,
 }
 
 impl Readers {
@@ -52,13 +54,18 @@ impl Readers {
     ///
     /// # Errors
     /// `Storage` where the store cannot be opened, `Unexpected` where the system gives no thread.
-    pub(super) fn start(path: &Path, place: &Arc<Place>, work: Work) -> Result<Self> {
+    pub(super) fn start(path: &Path, place: &Arc<Place>, work: Work, rot: Arc<Rot>) -> Result<Self> {
         let (inline, threads) = match work {
             Work::Inline => (Some(Mutex::new(open_reader(path)?)), 0),
             Work::Threads => (None, READERS),
         };
-        let readers =
-            Self { turns: Arc::new(Turns::new(AT_ONCE)), closing: Arc::default(), threads: Mutex::default(), inline };
+        let readers = Self {
+            turns: Arc::new(Turns::new(AT_ONCE)),
+            closing: Arc::default(),
+            threads: Mutex::default(),
+            inline,
+            rot,
+        };
         for number in 0..threads {
             let thread = Thread {
                 conn: open_reader(path)?,
@@ -90,7 +97,7 @@ impl Readers {
             if self.closing.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::Closed, "the store is closed"));
             }
-            return query(&conn.lock().unwrap_or_else(PoisonError::into_inner)).map_err(storage);
+            return query(&conn.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|error| self.failed(error));
         }
         let given_up = Arc::new(AtomicBool::new(false));
         let _waits = GivesUp(Arc::clone(&given_up));
@@ -104,10 +111,15 @@ impl Readers {
         match answered.await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Err(too_long()),
-            Ok(Err(error)) => Err(storage(error)),
+            Ok(Err(error)) => Err(self.failed(error)),
             Err(_) if self.closing.load(Ordering::Relaxed) => Err(Error::new(ErrorKind::Closed, "the store is closed")),
             Err(_) => Err(Error::new(ErrorKind::Unexpected, "a query failed")),
         }
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        self.rot.note(&error);
+        storage(error)
     }
 
     /// Ends what runs, and the threads, and waits until they are gone.
@@ -213,7 +225,7 @@ mod tests {
         let place = Arc::new(Place::new(None).expect("a directory"));
         let path = place.path().join("store");
         let _writer = open_writer(&path, Durability::Temporary, [1; 8], |_, _| false).expect("opens");
-        Arc::new(Readers::start(&path, &place, Work::Threads).expect("starts"))
+        Arc::new(Readers::start(&path, &place, Work::Threads, Arc::default()).expect("starts"))
     }
 
     fn one(conn: &Connection) -> rusqlite::Result<i64> {

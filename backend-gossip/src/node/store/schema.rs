@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::{Connection, OpenFlags};
 use talkbox_core::{Error, ErrorKind, Result};
 
-use super::query::last_seq;
+use super::{query::last_seq, row::guarded};
 
 /// The schema that this code reads and writes, in `user_version`.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -15,7 +15,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 
 /// What leads from each version to the next; the first from nothing.
-const MIGRATIONS: [&str; 3] = [SCHEMA, MESH, VANISHED];
+const MIGRATIONS: [&str; 4] = [SCHEMA, MESH, VANISHED, GUARDS];
 
 /// Version 1.
 ///
@@ -107,6 +107,9 @@ CREATE TABLE vanished (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 4: each signature has a guard, which [`migrate`] puts there, since SQLite cannot compute it.
+const GUARDS: &str = "";
+
 /// How much the writer promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -189,11 +192,25 @@ fn migrate(conn: &mut Connection, from: i64, epoch: [u8; 8]) -> rusqlite::Result
     for migration in &MIGRATIONS[done..] {
         tx.execute_batch(migration)?;
     }
+    if from < 4 {
+        guard_signatures(&tx)?;
+    }
     if from == 0 {
         tx.execute("INSERT INTO meta VALUES ('epoch', ?1)", [&epoch[..]])?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
+}
+
+fn guard_signatures(tx: &Connection) -> rusqlite::Result<()> {
+    let mut rows = tx.prepare("SELECT seq, id, sig FROM event")?;
+    let mut put = tx.prepare("UPDATE event SET sig = ?2 WHERE seq = ?1")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let (place, id, sig): (i64, [u8; 32], [u8; 64]) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        put.execute((place, &guarded(&id, &sig)[..]))?;
+    }
+    Ok(())
 }
 
 /// What a backup has in `meta`, so that whoever opens it knows that it is one.

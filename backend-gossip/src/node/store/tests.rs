@@ -9,9 +9,10 @@ use talkbox_core::{MailboxId, PublicKey, SecretKey, Timestamp, event::Event, eve
 use super::{
     apply::{Quota, apply},
     query::{self, Reader},
+    rot::Rot,
     schema::{Durability, open_writer},
     search::{Collect, Count, Newest, Search, Set},
-    writer::{Followers, Running, Writer},
+    writer::{Followers, Kept, Running, Writer},
 };
 use crate::node::{
     addresses::Party,
@@ -34,6 +35,10 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 
 fn open(directory: &tempfile::TempDir) -> Connection {
     open_writer(&directory.path().join("store"), Durability::Temporary, [1; 8], |_, _| false).expect("opens").0
+}
+
+fn kept(conn: Connection) -> Kept {
+    Kept { conn, held: Arc::default(), rot: Arc::default() }
 }
 
 fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {
@@ -206,7 +211,7 @@ proptest! {
             let set: BTreeSet<_> = set.into_iter().map(|(time, id)| (std::cmp::Reverse(time), id)).collect();
             prop_assert_eq!(set, matching(&filters[0]).into_iter().collect::<BTreeSet<_>>());
             for key in newest {
-                let json = query::event(&conn, key.seq, &reader).expect("reads").expect("is there");
+                let json = query::event(&conn, key.seq, &reader, &Rot::default()).expect("reads").expect("is there");
                 let stored = events.iter().find(|event| event.facts.id == key.id).expect("one of them");
                 prop_assert_eq!(json.as_str(), stored.json.as_str());
             }
@@ -243,8 +248,7 @@ fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
     let outbox = Arc::new(Outbox::new(1 << 20, Arc::new(Pending::new(1 << 20))));
     let quota = Quota::new(&Limits::default());
     let (writer, running) =
-        Writer::start(conn, quota, Followers::default(), Arc::default(), Work::Threads, Planted::default())
-            .expect("starts");
+        Writer::start(kept(conn), quota, Followers::default(), Work::Threads, Planted::default()).expect("starts");
     for event in events {
         let ticket = Ticket::of_session(event.facts.id, Arc::clone(&outbox), Arc::default());
         writer.admit(Arc::new(event), ticket);
@@ -304,8 +308,7 @@ fn recent_ids_follow_the_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let quota = Quota::new(&Limits::default());
     let (writer, running) =
-        Writer::start(open(&directory), quota, followers, Arc::default(), Work::Threads, Planted::default())
-            .expect("starts");
+        Writer::start(kept(open(&directory)), quota, followers, Work::Threads, Planted::default()).expect("starts");
     let event = wrap(10);
     let id = event.facts.id;
     let (batch, mut tickets) = Batch::new(1);

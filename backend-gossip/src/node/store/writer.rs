@@ -11,6 +11,7 @@ use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -26,8 +27,9 @@ use tokio::{
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
-    peers,
-    query::last_seq,
+    heal::{self, Healed},
+    peers, query,
+    rot::Rot,
     schema::storage,
 };
 use crate::node::{
@@ -46,6 +48,10 @@ const BATCH: usize = 512;
 /// Rows that one round of the collector removes.
 const EXPIRED_AT_ONCE: u32 = 500;
 
+/// The least time between two times that all indexes are made anew. It takes some five seconds for a million events, in
+/// which nothing is stored; a disk that spoils them faster than this is not to be kept up with.
+const MEND_EVERY: Duration = Duration::from_secs(600);
+
 /// Something for the writer to do.
 #[derive(Debug)]
 enum Op {
@@ -54,6 +60,10 @@ enum Op {
     Peer(PeerRow),
     /// Remove what has expired; the answer is whether there may be more.
     Expire(Timestamp, oneshot::Sender<bool>),
+    /// Put the rotten row at this place right.
+    Heal(i64, Arc<Admitted>),
+    /// Make the indexes anew: one of them lacks a row.
+    Mend,
     Stop,
 }
 
@@ -63,6 +73,14 @@ pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
     fault: Arc<Mutex<Option<Fault>>>,
     brought: Arc<Brought>,
+}
+
+/// What the writer keeps.
+pub(super) struct Kept {
+    pub(super) conn: Connection,
+    /// The ids that count as held.
+    pub(super) held: Arc<RwLock<IdSet>>,
+    pub(super) rot: Arc<Rot>,
 }
 
 /// Who hears of what is committed.
@@ -92,15 +110,14 @@ impl Running {
 
 impl Writer {
     /// Starts the writer on its connection. What it stores goes to subscribers, what it removes leaves the
-    /// recent ids, and `held` follows both.
+    /// recent ids, and the ids that count as held follow both.
     ///
     /// # Errors
     /// `Unexpected` where the system gives no thread; `Storage`.
-    pub(crate) fn start(
-        conn: Connection,
+    pub(super) fn start(
+        kept: Kept,
         quota: Quota,
         followers: Followers,
-        held: Arc<RwLock<IdSet>>,
         work: Work,
         planted: Planted,
     ) -> Result<(Self, Running)> {
@@ -112,14 +129,16 @@ impl Writer {
         )]
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let brought = Arc::new(Brought::after(last_seq(&conn).map_err(storage)?));
+        let brought = Arc::new(Brought::after(query::last_seq(&kept.conn).map_err(storage)?));
         let desk = Desk {
-            conn,
+            conn: kept.conn,
             quota,
             recent,
             live,
             metrics,
-            held,
+            held: kept.held,
+            rot: kept.rot,
+            mended: None,
             fault: Arc::clone(&fault),
             brought: Arc::clone(&brought),
             batch: Vec::new(),
@@ -160,6 +179,16 @@ impl Writer {
         self.queue.send(Op::Expire(now, answer)).is_ok() && done.await.unwrap_or(false)
     }
 
+    /// Puts the rotten row at this place right. Whoever asks sees by the places that are known to be rotten what came of it.
+    pub(crate) fn heal(&self, place: i64, event: Arc<Admitted>) {
+        let _stopped = self.queue.send(Op::Heal(place, event));
+    }
+
+    /// Makes the indexes anew.
+    pub(crate) fn mend(&self) {
+        let _stopped = self.queue.send(Op::Mend);
+    }
+
     /// Why nothing can be stored, if that was so the last time.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).map(Fault::words)
@@ -179,6 +208,9 @@ struct Desk {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     held: Arc<RwLock<IdSet>>,
+    rot: Arc<Rot>,
+    /// When the indexes were last made anew.
+    mended: Option<Instant>,
     fault: Arc<Mutex<Option<Fault>>>,
     brought: Arc<Brought>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
@@ -221,6 +253,12 @@ impl Desk {
                     self.peers.retain(|known| known.name != peer.name);
                     self.peers.push(peer);
                 }
+                Op::Heal(place, event) => self.heal(place, &event),
+                Op::Mend => {
+                    if let Err(error) = self.mend() {
+                        tracing::error!(%error, "the indexes could not be made anew");
+                    }
+                }
                 Op::Stop => flow = ControlFlow::Break(()),
             }
             if self.batch.len() < BATCH {
@@ -250,7 +288,7 @@ impl Desk {
         if batch.is_empty() {
             return;
         }
-        match self.commit(batch.iter().map(|(event, _)| &**event)) {
+        match self.mending(|desk| desk.commit(batch.iter().map(|(event, _)| &**event))) {
             Ok(applied) => {
                 self.note(None);
                 let settled = batch.into_iter().zip(applied);
@@ -266,6 +304,7 @@ impl Desk {
             Err(error) if batch.len() == 1 => {
                 tracing::error!(%error, "an event could not be stored");
                 let fault = Fault::of(&error);
+                self.rot.note(&error);
                 self.note(Some(fault));
                 for (_, ticket) in batch {
                     ticket.refuse(fault.refusal());
@@ -314,6 +353,9 @@ impl Desk {
     /// Answers for an event. What is left to pass on.
     fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
         self.forget(&applied.removed);
+        if let Some(place) = applied.healed {
+            self.rot.is_right(place);
+        }
         if applied.counts
             && let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id)
         {
@@ -327,7 +369,8 @@ impl Desk {
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {
-        let removed = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
+        let removed = self.mending(|desk| {
+            let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let removed = expire(&tx, now, EXPIRED_AT_ONCE)?;
             tx.commit().map(|()| removed)
         });
@@ -340,10 +383,62 @@ impl Desk {
             }
             Err(error) => {
                 tracing::warn!(%error, "what has expired could not be removed");
+                self.rot.note(&error);
                 self.note(Some(Fault::of(&error)));
                 false
             }
         }
+    }
+}
+
+impl Desk {
+    /// Puts a row right, in a commit of its own: it is rare.
+    fn heal(&mut self, place: i64, event: &Admitted) {
+        let healed = self.mending(|desk| {
+            let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let healed = heal::heal(&tx, place, event)?;
+            tx.commit().map(|()| healed)
+        });
+        match healed {
+            Ok(Healed::Right { wrong }) => {
+                self.forget(wrong.as_slice());
+                if let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id) {
+                    self.held.write().unwrap_or_else(PoisonError::into_inner).insert(item);
+                }
+                self.rot.is_right(place);
+            }
+            Ok(Healed::Gone) => self.rot.forget(place),
+            Err(error) => {
+                tracing::error!(%error, place, "a damaged row could not be put right");
+                self.rot.note(&error);
+            }
+        }
+    }
+
+    /// Does something that may fail because an index and its table are not of one mind: then makes the indexes anew, from
+    /// the rows, and tries once more.
+    fn mending<T>(&mut self, mut work: impl FnMut(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        match work(self) {
+            Err(error) if heal::is_index(&error) => {
+                self.mend()?;
+                work(self)
+            }
+            done => done,
+        }
+    }
+
+    /// Makes the indexes anew, and what counts as held, which was read from one of them.
+    fn mend(&mut self) -> rusqlite::Result<()> {
+        if self.mended.is_some_and(|mended| mended.elapsed() < MEND_EVERY) {
+            return Ok(());
+        }
+        self.mended = Some(Instant::now());
+        tracing::warn!("the indexes are not what they should be, and are made anew");
+        self.conn.execute_batch("REINDEX")?;
+        let held = query::held(&self.conn)?;
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        self.metrics.mended.add(1);
+        Ok(())
     }
 }
 

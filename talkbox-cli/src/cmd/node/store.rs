@@ -44,6 +44,14 @@ pub(super) async fn verify(output: &Output, data: &Path) -> Outcome {
         for fault in &found.faults {
             output.line(format_args!("fault    {fault}"))?;
         }
+        if found.damaged > 0 {
+            output.note("a running node does not serve what is damaged, and fetches it from its peers");
+        }
+        if !found.faults.is_empty() {
+            output.note(
+                "a running node makes indexes anew; where it does not start, begin with a backup or an empty folder",
+            );
+        }
     }
     Ok(if found.is_sound() { Code::Done } else { Code::VerificationFailed })
 }
