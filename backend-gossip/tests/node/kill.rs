@@ -1,11 +1,8 @@
-//! A node that is killed at any instant, under load. The children are this same program, started again.
+//! A node that is killed at any instant, under load.
 
 use std::{
     collections::HashSet,
-    env,
-    io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,68 +11,26 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use talkbox_backend_gossip::node::NodeConfig;
 use talkbox_core::{SecretKey, event::Event};
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::support::*;
+use crate::{processes::Process, support::*};
 
-const STORE: &str = "TALKBOX_TEST_NODE";
 /// Connections that publish at once, and what each has under way: so that commits are of many events, and one is
 /// always under way.
-const CLIENTS: usize = 4;
+pub(crate) const CLIENTS: usize = 4;
 const UNDER_WAY: usize = 64;
-
-/// Not a test by itself: what the children do.
-#[test]
-fn child() {
-    let Ok(path) = env::var(STORE) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let (node, _) = node_with(|config| config.data = Some(path.into())).await;
-        // On a line of its own: the test harness leaves the one that it is on unfinished.
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "\n{}", node.url()).and_then(|()| out.flush()).expect("the parent listens");
-        drop(out);
-        std::future::pending::<()>().await;
-    });
-}
-
-/// A child, which has ended when this is dropped.
-struct Killed(Child);
-
-impl Killed {
-    fn start(store: &Path) -> Self {
-        let child = Command::new(env::current_exe().expect("this program"))
-            .args(["kill::child", "--exact", "--nocapture", "--test-threads", "1"])
-            .env(STORE, store)
-            .stdout(Stdio::piped())
-            .spawn();
-        Self(child.expect("starts"))
-    }
-
-    /// Where it listens, once it does.
-    fn url(&mut self) -> String {
-        let lines = BufReader::new(self.0.stdout.take().expect("piped")).lines();
-        lines.map_while(Result::ok).find(|line| line.starts_with("ws://")).expect("the child listens")
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.0.kill().expect("is running");
-        self.0.wait().expect("ends");
-    }
-}
 
 /// Counts the acknowledgements of all connections, and tells when there are enough.
 #[derive(Default)]
-struct Acknowledged {
+pub(crate) struct Acknowledged {
     count: AtomicUsize,
-    enough: Notify,
+    pub(crate) enough: Notify,
 }
 
 /// Publishes without end, and gives what was acknowledged until the connection ended.
-async fn publish(url: String, owner: SecretKey, wanted: usize, all: Arc<Acknowledged>) -> HashSet<String> {
+pub(crate) async fn publish(url: String, owner: SecretKey, wanted: usize, all: Arc<Acknowledged>) -> HashSet<String> {
     let mut client = Client::connect_to(&url).await;
     let (mut acknowledged, mut under_way) = (HashSet::new(), 0);
     loop {
@@ -98,7 +53,7 @@ async fn publish(url: String, owner: SecretKey, wanted: usize, all: Arc<Acknowle
 }
 
 /// Those of the ids that a node on this store serves to the owner, each event checked.
-async fn served(store: &Path, owner: &SecretKey, ids: &HashSet<String>) -> HashSet<String> {
+pub(crate) async fn served(store: &Path, owner: &SecretKey, ids: &HashSet<String>) -> HashSet<String> {
     let (node, _) = node_with(|config| config.data = Some(store.to_owned())).await;
     let mut client = Client::connect_as(&node, owner).await;
     let mut served = HashSet::new();
@@ -118,7 +73,9 @@ async fn killing_loses_nothing_that_was_acknowledged() {
     let owner = key();
     let mut everything = HashSet::new();
     for round in 0..ROUNDS {
-        let mut child = Killed::start(directory.path());
+        let mut config = NodeConfig::loopback();
+        config.data = Some(directory.path().to_owned());
+        let mut child = Process::start(&config);
         if round % 5 == 4 {
             // While the store is being opened and recovered.
             tokio::time::sleep(Duration::from_micros(1_000 + round as u64 * 1_237 % 20_000)).await;

@@ -119,7 +119,7 @@ async fn a_mailbox_is_read_by_its_owner_alone() {
         let path = format!("/v1/mailboxes/{}/{route}", owner.id().to_hex());
         assert_eq!(get(&node, &path).send().await.problem(), (401, "auth-required".to_owned()));
         assert_eq!(get(&node, &path).by(&stranger).send().await.problem(), (403, "forbidden".to_owned()));
-        let proof = super::support::proof(&node, &owner, &hyper::Method::GET, "/v1/other", b"");
+        let proof = super::support::proof(node.addr(), &owner, &hyper::Method::GET, "/v1/other", b"");
         let replayed = get(&node, &path).header("authorization", &proof).send().await;
         assert_eq!(replayed.problem(), (401, "auth-required".to_owned()));
         let garbage = get(&node, &path).header("authorization", "Nostr e30=").send().await;

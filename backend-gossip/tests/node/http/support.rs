@@ -1,5 +1,7 @@
 //! A client over HTTP: hyper's, since the tests are about the node.
 
+use std::net::SocketAddr;
+
 use axum::body::{Body, Bytes};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::StreamExt as _;
@@ -18,29 +20,43 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::support::{NOW, PATIENCE, event};
 
 /// A request in the making.
-pub(crate) struct Ask<'a> {
-    node: &'a Node,
+pub(crate) struct Ask {
+    node: SocketAddr,
     method: Method,
     path: String,
     body: Bytes,
     headers: Vec<(String, String)>,
 }
 
-pub(crate) fn ask<'a>(node: &'a Node, method: Method, path: &str) -> Ask<'a> {
+pub(crate) fn ask(node: &Node, method: Method, path: &str) -> Ask {
+    ask_at(node.addr(), method, path)
+}
+
+fn ask_at(node: SocketAddr, method: Method, path: &str) -> Ask {
     Ask { node, method, path: path.to_owned(), body: Bytes::new(), headers: Vec::new() }
 }
 
-pub(crate) fn get<'a>(node: &'a Node, path: &str) -> Ask<'a> {
+pub(crate) fn get(node: &Node, path: &str) -> Ask {
     ask(node, Method::GET, path)
 }
 
-pub(crate) fn post<'a>(node: &'a Node, path: &str, body: impl Into<Bytes>) -> Ask<'a> {
+pub(crate) fn post(node: &Node, path: &str, body: impl Into<Bytes>) -> Ask {
     ask(node, Method::POST, path).body(body)
 }
 
+/// Of a node in another process.
+pub(crate) fn get_at(node: SocketAddr, path: &str) -> Ask {
+    ask_at(node, Method::GET, path)
+}
+
+/// As [`get_at`].
+pub(crate) fn post_at(node: SocketAddr, path: &str, body: impl Into<Bytes>) -> Ask {
+    ask_at(node, Method::POST, path).body(body)
+}
+
 /// The header that proves a key for a request, by NIP-98.
-pub(crate) fn proof(node: &Node, key: &SecretKey, method: &Method, path: &str, body: &[u8]) -> String {
-    let url = format!("http://{}{path}", node.addr());
+pub(crate) fn proof(node: SocketAddr, key: &SecretKey, method: &Method, path: &str, body: &[u8]) -> String {
+    let url = format!("http://{node}{path}");
     let payload = hex::encode(&Sha256::digest(body));
     let mut tags: Vec<&[&str]> = vec![];
     let (u, method, payload) = (["u", &url], ["method", method.as_str()], ["payload", &payload]);
@@ -52,7 +68,7 @@ pub(crate) fn proof(node: &Node, key: &SecretKey, method: &Method, path: &str, b
     format!("Nostr {}", STANDARD.encode(event(key, kind::HTTP_AUTH, NOW, &tags, "").to_json()))
 }
 
-impl Ask<'_> {
+impl Ask {
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
@@ -71,25 +87,39 @@ impl Ask<'_> {
 
     /// Sends it, and gives the answer before its body.
     pub(crate) async fn open(self) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.node.addr()).await.expect("connects");
-        let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.expect("shakes hands");
+        timeout(PATIENCE, self.try_open()).await.expect("in time").expect("answers")
+    }
+
+    async fn try_open(self) -> Option<Response<Incoming>> {
+        let stream = TcpStream::connect(self.node).await.ok()?;
+        let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(self.method).uri(self.path).header("host", "node");
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
         let request = request.body(Body::from(self.body)).expect("a request");
-        timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("answers")
+        sender.send_request(request).await.ok()
     }
 
     pub(crate) async fn send(self) -> Answer {
         let response = self.open().await;
-        let (parts, body) = response.into_parts();
-        let body = timeout(PATIENCE, axum::body::to_bytes(Body::new(body), usize::MAX)).await.expect("in time");
-        let body = String::from_utf8(body.expect("arrives").to_vec()).expect("text");
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-        Answer { status: parts.status.as_u16(), kind: header("content-type").unwrap_or_default(), body }
+        timeout(PATIENCE, answer(response)).await.expect("in time").expect("arrives")
     }
+
+    /// Sends it to a node that may not be there, or end meanwhile, or be out of reach.
+    pub(crate) async fn try_send(self) -> Option<Answer> {
+        let whole = async { answer(self.try_open().await?).await };
+        timeout(PATIENCE, whole).await.ok()?
+    }
+}
+
+async fn answer(response: Response<Incoming>) -> Option<Answer> {
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.ok()?;
+    let body = String::from_utf8(body.to_vec()).expect("text");
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    Some(Answer { status: parts.status.as_u16(), kind: header("content-type").unwrap_or_default(), body })
 }
 
 /// An answer.
@@ -137,7 +167,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) async fn open(ask: Ask<'_>) -> Self {
+    pub(crate) async fn open(ask: Ask) -> Self {
         let response = ask.open().await;
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
