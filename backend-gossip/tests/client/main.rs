@@ -6,5 +6,6 @@ mod hostile;
 mod listing;
 mod promises;
 mod proofs;
+mod restoring;
 mod support;
 mod watching;
