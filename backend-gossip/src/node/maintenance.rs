@@ -12,7 +12,7 @@ use talkbox_core::{Error, ErrorKind, EventId, Result, Timestamp, event::Event};
 
 use super::{
     hour,
-    store::{AFTER_BACKUP, FILE, Row, storage},
+    store::{AFTER_BACKUP, FILE, sound, storage},
 };
 
 /// Pages that a backup copies before the node may write again: 4 MiB, a few milliseconds.
@@ -82,7 +82,8 @@ fn copy(source: &Connection, to: &Path) -> Result<BackedUp> {
 pub struct Verified {
     /// How many events were looked at.
     pub events: u64,
-    /// How many of them are not what was stored: their id is not their hash, or their signature does not hold.
+    /// How many of them are not what was stored: their id is not their hash, their signature does not hold, or their expiry
+    /// is another.
     pub damaged: u64,
     /// The first hundred of these.
     pub named: Vec<EventId>,
@@ -111,15 +112,23 @@ pub fn verify(data: &Path) -> Result<Verified> {
     found.faults.retain(|fault| fault != "ok");
     let mut rows = conn
         .prepare(
-            "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig
-             FROM event e LEFT JOIN mailbox m ON m.id = e.mailbox",
+            "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires
+             FROM event e NOT INDEXED LEFT JOIN mailbox m ON m.id = e.mailbox",
         )
         .map_err(storage)?;
     let mut rows = rows.query([]).map_err(storage)?;
-    while let Some(row) = rows.next().map_err(storage)? {
+    loop {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => break,
+            // What is behind it cannot be reached.
+            Err(error) => {
+                found.faults.push(error.to_string());
+                break;
+            }
+        };
         found.events += 1;
-        let json = Row::read(row).ok().and_then(|row| row.to_json());
-        if json.is_none_or(|json| Event::parse(&json).is_err()) {
+        if sound(row).is_none_or(|json| Event::parse(&json).is_err()) {
             found.damaged += 1;
             if found.named.len() < MAX_NAMED
                 && let Ok(id) = row.get(0)

@@ -260,9 +260,8 @@ async fn an_index_that_is_rotten_is_made_anew() {
     let file = disk.bytes();
     let places = all(&file, mail[0].id().as_bytes()).len();
     assert!(places >= 3, "the id stands in the row and in indexes");
-    for nth in 0..places {
+    for (nth, event) in mail.iter().enumerate().take(places) {
         // Of each event another of the places where its id stands, but not the one in its row.
-        let event = &mail[nth];
         let at = all(&file, event.id().as_bytes())[nth];
         if at != body(&file, event).start {
             disk.write(at + 9, &[file[at + 9] ^ 2]);

@@ -38,7 +38,7 @@ pub(super) fn is_right(conn: &Connection, place: i64) -> Result<bool> {
 }
 
 /// The event in a row, with its expiry behind the columns that [`Row::read`] takes, where all of it is as it was stored.
-pub(super) fn sound(row: &rusqlite::Row<'_>) -> Option<String> {
+pub(crate) fn sound(row: &rusqlite::Row<'_>) -> Option<String> {
     let json = Row::read(row).ok()?.to_json()?;
     let expires = policy::expires(&Wire::parse(&json).ok()?).map(|expires| signed(expires.secs()));
     (expires == row.get(9).ok()).then_some(json)

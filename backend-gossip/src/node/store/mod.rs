@@ -39,9 +39,10 @@ use self::{
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
+    heal::sound,
     query::{Key, Reader, Stored},
     rot::Rot,
-    row::{Packed, Row},
+    row::Packed,
     schema::{AFTER_BACKUP, storage},
     scrub::Scrubbed,
     search::{Collect, Count, Newest, Set, Short},

@@ -12,6 +12,7 @@ use std::{
 use rusqlite::ErrorCode;
 use tokio::sync::{Notify, futures::Notified};
 
+use super::heal::is_index;
 use crate::node::metrics::Metrics;
 
 /// Places that are remembered, 8 bytes each. A store with more of them is on a disk that dies. What finds no room is
@@ -74,9 +75,10 @@ impl Rot {
         self.more.notified()
     }
 
-    /// SQLite met pages that make no sense to it. It stays known until the node starts again, and then checks the file.
+    /// SQLite met pages that make no sense to it. It stays known until the node starts again, and then checks the file. An
+    /// index that lacks a row is none of that: it is made anew.
     pub(super) fn note(&self, error: &rusqlite::Error) {
-        if is_damage(error) && !self.damaged.swap(true, Ordering::Relaxed) {
+        if is_damage(error) && !is_index(error) && !self.damaged.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the file of the store is damaged");
         }
     }

@@ -7,14 +7,17 @@
 //! pass it on while the disk works, but then a subscriber could be given what is refused a moment later (deleted,
 //! over a quota, lost with the power), and a cursor could name a place in the order that nothing ever takes.
 
+mod fault;
+mod mend;
+
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use talkbox_core::{
     Error, ErrorKind, Result, Timestamp,
     anti_entropy::{IdSet, Item},
@@ -24,11 +27,12 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::fault::Fault;
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
-    heal::{self, Healed},
-    peers, query,
+    peers,
+    query::last_seq,
     rot::Rot,
     schema::storage,
 };
@@ -40,17 +44,13 @@ use crate::node::{
     mesh::PeerRow,
     metrics::Metrics,
     planted::{Defect, Planted},
-    refusal::{Outcome, Reason, Refusal},
+    refusal::Outcome,
 };
 
 /// Most events of one commit: about 10 ms of work, so that no answer waits long behind others.
 const BATCH: usize = 512;
 /// Rows that one round of the collector removes.
 const EXPIRED_AT_ONCE: u32 = 500;
-
-/// The least time between two times that all indexes are made anew. It takes some five seconds for a million events, in
-/// which nothing is stored; a disk that spoils them faster than this is not to be kept up with.
-const MEND_EVERY: Duration = Duration::from_secs(600);
 
 /// Something for the writer to do.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Writer {
         )]
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
-        let brought = Arc::new(Brought::after(query::last_seq(&kept.conn).map_err(storage)?));
+        let brought = Arc::new(Brought::after(last_seq(&kept.conn).map_err(storage)?));
         let desk = Desk {
             conn: kept.conn,
             quota,
@@ -388,89 +388,5 @@ impl Desk {
                 false
             }
         }
-    }
-}
-
-impl Desk {
-    /// Puts a row right, in a commit of its own: it is rare.
-    fn heal(&mut self, place: i64, event: &Admitted) {
-        let healed = self.mending(|desk| {
-            let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let healed = heal::heal(&tx, place, event)?;
-            tx.commit().map(|()| healed)
-        });
-        match healed {
-            Ok(Healed::Right { wrong }) => {
-                self.forget(wrong.as_slice());
-                if let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id) {
-                    self.held.write().unwrap_or_else(PoisonError::into_inner).insert(item);
-                }
-                self.rot.is_right(place);
-            }
-            Ok(Healed::Gone) => self.rot.forget(place),
-            Err(error) => {
-                tracing::error!(%error, place, "a damaged row could not be put right");
-                self.rot.note(&error);
-            }
-        }
-    }
-
-    /// Does something that may fail because an index and its table are not of one mind: then makes the indexes anew, from
-    /// the rows, and tries once more.
-    fn mending<T>(&mut self, mut work: impl FnMut(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        match work(self) {
-            Err(error) if heal::is_index(&error) => {
-                self.mend()?;
-                work(self)
-            }
-            done => done,
-        }
-    }
-
-    /// Makes the indexes anew, and what counts as held, which was read from one of them.
-    fn mend(&mut self) -> rusqlite::Result<()> {
-        if self.mended.is_some_and(|mended| mended.elapsed() < MEND_EVERY) {
-            return Ok(());
-        }
-        self.mended = Some(Instant::now());
-        tracing::warn!("the indexes are not what they should be, and are made anew");
-        self.conn.execute_batch("REINDEX")?;
-        let held = query::held(&self.conn)?;
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
-        self.metrics.mended.add(1);
-        Ok(())
-    }
-}
-
-/// Why nothing can be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Full,
-    ReadOnly,
-    Damaged,
-    Broken,
-}
-
-impl Fault {
-    fn of(error: &rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
-            _ => Self::Broken,
-        }
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Full => "the disk is full",
-            Self::ReadOnly => "the store cannot be written",
-            Self::Damaged => "the store is damaged",
-            Self::Broken => "the store failed; try again later",
-        }
-    }
-
-    fn refusal(self) -> Refusal {
-        Refusal::new(if self == Self::Full { Reason::DiskFull } else { Reason::Failed }, self.words())
     }
 }
