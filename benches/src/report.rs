@@ -57,6 +57,25 @@ impl Row {
         Self::ratio(claim, pairs, clock, per, pairs.gain(clock), Bound::AtLeast(least))
     }
 
+    /// A figure of ours alone.
+    pub fn figure(claim: &str, by: &'static str, figure: f64, unit: &'static str, bound: Option<Bound>) -> Self {
+        let (ours, theirs) = (format!("{figure:.2} {unit}"), "–".to_owned());
+        Self { claim: claim.to_owned(), by, ours, theirs, figure, unit, bound }
+    }
+
+    /// A figure of ours beside the same one of another, where the claim is about how many times as much ours is.
+    pub fn beside(claim: &str, by: &'static str, ours: Duration, theirs: Duration, most: f64) -> Self {
+        Self {
+            claim: claim.to_owned(),
+            by,
+            ours: duration(ours),
+            theirs: duration(theirs),
+            figure: ours.as_secs_f64() / theirs.as_secs_f64(),
+            unit: "×",
+            bound: Some(Bound::AtMost(most)),
+        }
+    }
+
     /// The same, where nothing was claimed.
     pub fn unclaimed(mut self) -> Self {
         self.bound = None;
