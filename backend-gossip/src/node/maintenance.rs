@@ -158,7 +158,8 @@ pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
     let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
     open(data)?
         .query_row(
-            "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event WHERE expires <= ?1",
+            "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event
+             WHERE expires / 3600 <= ?1 / 3600 AND expires <= ?1",
             [until],
             |row| {
                 Ok(Collectable {

@@ -190,7 +190,8 @@ impl Node {
             let (data, limits) = (config.data.clone(), config.limits.clone());
             let (recent, live, metrics) = (Arc::clone(&recent), Arc::clone(&live), Arc::clone(&metrics));
             let followers = Followers { recent, live, metrics };
-            let open = move || Store::open(data.as_deref(), epoch, &limits, followers, work, planted);
+            let is_read_by_all = !config.gate_reads;
+            let open = move || Store::open(data.as_deref(), epoch, &limits, followers, is_read_by_all, work, planted);
             match work {
                 Work::Inline => open()?,
                 // To open a large store takes seconds: it is checked.

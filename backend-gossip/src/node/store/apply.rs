@@ -101,7 +101,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
         Effect::Vanish => match vanish(tx, event)? {
-            Some(removed) => insert(tx, event).map(|applied| Applied { removed, ..applied }),
+            Some(removed) => Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? }),
             None => Ok(Applied::refused(Reason::Superseded, "a request that is as new has been carried out")),
         },
     }
@@ -135,32 +135,46 @@ fn remember_refused(tx: &Connection, event: &Admitted, applied: Applied) -> Resu
 }
 
 fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
-    let facts_id = event.facts.id.as_bytes();
-    let id = &facts_id[..];
-    if tx.prepare_cached("SELECT 1 FROM gone WHERE id = ?1 AND why = 0")?.exists([id])? {
+    let id = event.facts.id.as_bytes();
+    let mailbox = event.facts.mailbox.map(PublicKey::from).unwrap_or(event.facts.author);
+    let (is_gone, is_unwanted): (bool, bool) = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM gone WHERE id = ?1 AND why = 0),
+                    EXISTS (SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3))",
+        )?
+        .query_row(params![&id[..], &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    if is_gone {
         return Ok(Applied::refused(Reason::Deleted, "the event was deleted"));
     }
-    let mailbox = event.facts.mailbox.map(PublicKey::from).unwrap_or(event.facts.author);
-    let deleted = tx
-        .prepare_cached("SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3)")?
-        .exists(params![id, &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]])?;
-    if deleted {
+    if is_unwanted {
         // Decided now: from here on it is known for what it is, whoever brings it.
-        remember(tx, facts_id, signed(event.facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
+        remember(tx, id, signed(event.facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
         return Ok(Applied::refused(Reason::Deleted, "its deletion was asked for before it came"));
     }
-    let number = mailbox_number(tx, mailbox.into())?;
-    let counted: bool = tx
-        .prepare_cached(
-            "UPDATE mailbox SET events = events + 1, bytes = bytes + ?2
-             WHERE id = ?1 AND events < ?3 AND bytes + ?2 <= ?4",
-        )?
-        .execute(params![number, counted_bytes(event), quota.mailbox_events, quota.mailbox_bytes])?
-        == 1;
-    if !counted {
+    let Some(number) = count(tx, mailbox.into(), counted_bytes(event), quota)? else {
         return Ok(Applied::refused(Reason::MailboxFull, "the mailbox is full"));
+    };
+    insert(tx, event, event.facts.mailbox.map(|_| number))
+}
+
+/// Counts an event for its mailbox: the number of the mailbox, or `None` where it has no room.
+fn count(tx: &Connection, mailbox: MailboxId, bytes: i64, quota: &Quota) -> Result<Option<i64>> {
+    let mut counted = tx.prepare_cached(
+        "UPDATE mailbox SET events = events + 1, bytes = bytes + ?2
+         WHERE key = ?1 AND events < ?3 AND bytes + ?2 <= ?4 RETURNING id",
+    )?;
+    let mut count = || {
+        let limits = (quota.mailbox_events, quota.mailbox_bytes);
+        counted.query_row(params![&mailbox.as_bytes()[..], bytes, limits.0, limits.1], |row| row.get(0)).optional()
+    };
+    if let Some(number) = count()? {
+        return Ok(Some(number));
     }
-    insert(tx, event)
+    // It is full, or this is its first.
+    mailbox_number(tx, mailbox)?;
+    count()
 }
 
 fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
@@ -180,7 +194,7 @@ fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
         remove(tx, seq)?;
         removed.extend(item(created_at, id));
     }
-    Ok(Applied { removed, ..insert(tx, event)? })
+    Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? })
 }
 
 fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<Applied> {
@@ -206,7 +220,7 @@ fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<
     if strangers == request.ids().len() {
         return Ok(Applied::refused(Reason::Forbidden, "only the recipient or the author may delete a gift wrap"));
     }
-    Ok(Applied { removed, ..insert(tx, event)? })
+    Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? })
 }
 
 /// Keeps an id of which there is no body any longer.
@@ -255,9 +269,13 @@ fn find(tx: &Connection, target: &EnvelopeId) -> Result<Option<Found>> {
     .optional()
 }
 
-fn insert(tx: &Connection, event: &Admitted) -> Result<Applied> {
+/// The number of the mailbox that an event names.
+fn number_of(tx: &Connection, event: &Admitted) -> Result<Option<i64>> {
+    event.facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()
+}
+
+fn insert(tx: &Connection, event: &Admitted, mailbox: Option<i64>) -> Result<Applied> {
     let facts = &event.facts;
-    let mailbox = facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()?;
     tx.prepare_cached(
         "INSERT INTO event (id, author, created_at, kind, mailbox, expires, form, tags, sig, content, origin)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -299,7 +317,10 @@ pub(super) fn put_tags(tx: &Connection, place: i64, event: &Admitted) -> Result<
 pub(crate) fn expire(tx: &Connection, now: Timestamp, most: u32) -> Result<Vec<Item>> {
     let now = signed(now.secs());
     let expired: Vec<(i64, i64, [u8; 32])> = tx
-        .prepare_cached("SELECT seq, created_at, id FROM event INDEXED BY event_expires WHERE expires <= ?1 LIMIT ?2")?
+        .prepare_cached(
+            "SELECT seq, created_at, id FROM event INDEXED BY event_expires
+             WHERE expires / 3600 <= ?1 / 3600 AND expires <= ?1 LIMIT ?2",
+        )?
         .query_map(params![now, most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_>>()?;
     for (seq, _, _) in &expired {

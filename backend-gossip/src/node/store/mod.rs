@@ -33,7 +33,7 @@ use self::{
     place::Place,
     query::At,
     readers::Readers,
-    schema::{Durability, open_writer},
+    schema::{Durability, index_by_time, open_writer},
     search::Search,
     writer::{Kept, Running},
 };
@@ -99,6 +99,7 @@ impl Store {
         epoch: [u8; 8],
         limits: &Limits,
         followers: Followers,
+        is_read_by_all: bool,
         work: Work,
         planted: Planted,
     ) -> Result<Self> {
@@ -113,6 +114,7 @@ impl Store {
         let durability = if planted.is(Defect::NoSync) { Durability::Temporary } else { place.durability() };
         let mark = Mark::of(place.path());
         let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_ahead(epoch, last))?;
+        index_by_time(&conn, is_read_by_all)?;
         #[cfg(feature = "defects")]
         let syncs = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).is_ok_and(|level: i64| level >= 2);
         let rot = Arc::new(Rot::new(Arc::clone(&followers.metrics)));

@@ -31,7 +31,7 @@ pub(super) fn vanish(tx: &Connection, event: &Admitted) -> Result<Option<Vec<Ite
              WHERE mailbox = (SELECT id FROM mailbox WHERE key = ?1) AND created_at <= ?2 AND kind = 1059
              UNION
              SELECT seq, created_at, id FROM event INDEXED BY event_author
-             WHERE substr(author, 1, 8) = substr(?1, 1, 8) AND author = ?1 AND created_at <= ?2",
+             WHERE substr(author, 1, 4) = substr(?1, 1, 4) AND author = ?1 AND created_at <= ?2",
         )?
         .query_map(params![key, before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_>>()?;

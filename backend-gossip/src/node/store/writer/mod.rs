@@ -124,7 +124,7 @@ impl Writer {
         let Followers { recent, live, metrics } = followers;
         #[expect(
             clippy::disallowed_methods,
-            reason = "each event holds one of the places of the intake, and a peer has one portion under way; so whoever \
+            reason = "each event holds one of the places of the intake, and a peer has two portions under way; so whoever \
                       queues never waits, on a thread or in a task"
         )]
         let (queue, ops) = mpsc::unbounded_channel();
