@@ -38,7 +38,7 @@ pub(crate) struct Subscription {
 }
 
 /// How what it gets is written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As messages of a relay, with the name of the subscription as JSON.
     Relay { name: String },
@@ -65,7 +65,8 @@ impl Subscription {
     pub(crate) fn message(&self, event: &str, place: Option<i64>) -> String {
         match (&self.form, place) {
             (Form::Relay { name }, _) => {
-                let mut message = String::with_capacity(event.len() + name.len() + 12);
+                // Exactly as much as it takes, so that it need not be moved to become bytes that are shared.
+                let mut message = String::with_capacity(event.len() + name.len() + 11);
                 message.push_str("[\"EVENT\",");
                 message.push_str(name);
                 message.push(',');
@@ -117,8 +118,9 @@ impl Subscription {
         }
     }
 
-    /// Hands an event over, if it is wanted and allowed. Whether it was.
-    fn offer(&self, fresh: &Fresh) -> bool {
+    /// Hands an event over, if it is wanted and allowed. Whether it was. What was written for the one before is given again
+    /// where both write alike.
+    fn offer<'a>(&'a self, fresh: &Fresh, written: &mut Option<(&'a Form, Utf8Bytes)>) -> bool {
         let event = &fresh.event;
         if !self.filters.iter().any(|filter| filter.matches(&event.facts)) || !self.rights.may_read(&event.facts) {
             return false;
@@ -126,16 +128,28 @@ impl Subscription {
         match &mut *self.lock() {
             State::Closed => return false,
             State::Live { after } if fresh.seq.is_some_and(|seq| seq <= *after) => return false,
-            State::Live { .. } => self.outbox.push(self.message(&event.json, fresh.seq)),
+            State::Live { .. } => self.outbox.push(self.shared(fresh, written)),
             State::Catching { held, bytes } => {
-                let message = self.message(&event.json, fresh.seq);
+                let message = self.shared(fresh, written);
                 if self.outbox.hold(message.len()) {
                     *bytes += message.len();
-                    held.push((fresh.seq, message.into()));
+                    held.push((fresh.seq, message));
                 }
             }
         }
         true
+    }
+
+    /// The message for an event, which is that of another subscription where that has the same form.
+    fn shared<'a>(&'a self, fresh: &Fresh, written: &mut Option<(&'a Form, Utf8Bytes)>) -> Utf8Bytes {
+        match written {
+            Some((form, message)) if **form == self.form => message.clone(),
+            _ => {
+                let message = Utf8Bytes::from(self.message(&fresh.event.json, fresh.seq));
+                *written = Some((&self.form, message.clone()));
+                message
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -247,8 +261,10 @@ impl Live {
             _ => HashSet::new(),
         };
         let others = by_kind.iter().filter(|one| !first.contains(&one.number));
-        let taken = by_mailbox.into_iter().flatten().chain(others).filter(|subscription| subscription.offer(fresh));
-        self.metrics.delivered.add(taken.count());
+        let mut written = None;
+        let all = by_mailbox.into_iter().flatten().chain(others);
+        let taken = all.filter(|subscription| subscription.offer(fresh, &mut written)).count();
+        self.metrics.delivered.add(taken);
     }
 }
 

@@ -65,17 +65,23 @@ impl Outbox {
 
     /// Queues a message that cannot wait. Without room for it, all that waits is dropped and the connection ends.
     pub(crate) fn push(&self, message: impl Into<Utf8Bytes>) {
-        let message = message.into();
-        let cost = message.len() + OVERHEAD;
+        self.push_all([message.into()]);
+    }
+
+    /// Queues several together, so that whoever sends them is woken once.
+    pub(crate) fn push_all(&self, messages: impl IntoIterator<Item = Utf8Bytes>) {
         let mut queue = self.lock();
-        if queue.overrun {
-            return;
-        }
-        let total = self.node.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
-        queue.bytes += cost;
-        queue.messages.push_back(message);
-        if self.is_too_much(&queue, total, cost) {
-            self.overrun(&mut queue);
+        for message in messages {
+            if queue.overrun {
+                break;
+            }
+            let cost = message.len() + OVERHEAD;
+            let total = self.node.bytes.fetch_add(cost, Ordering::Relaxed) + cost;
+            queue.bytes += cost;
+            queue.messages.push_back(message);
+            if self.is_too_much(&queue, total, cost) {
+                self.overrun(&mut queue);
+            }
         }
         drop(queue);
         self.filled.notify_one();

@@ -104,9 +104,9 @@ impl Backlog {
             }
             let portion = Portion { after: self.after, ..PAGE };
             let page = node.store.arrivals(Arrivals::Of(self.mailbox), portion, self.party, node.now()).await?;
-            for (place, json) in &page.items {
-                outbox.push(subscription.message(json, Some(*place)));
-            }
+            let message = |(place, json): &(i64, String)| subscription.message(json, Some(*place)).into();
+            let messages: Vec<_> = page.items.iter().map(message).collect();
+            outbox.push_all(messages);
             self.after = page.last;
             if !page.more {
                 outbox.push(subscription.end_of_stored(page.last));

@@ -195,9 +195,8 @@ async fn send_stored(
         if subscription.is_closed() {
             return Ok(());
         }
-        for event in page {
-            outbox.push(subscription.message(&event, None));
-        }
+        let messages: Vec<_> = page.iter().map(|event| subscription.message(event, None).into()).collect();
+        outbox.push_all(messages);
     }
     Ok(())
 }
