@@ -9,8 +9,8 @@ use crate::{
 
 /// Events of one request: the most that a node takes.
 pub(crate) const BATCH: usize = 256;
-/// Connections over HTTP: while one waits for its receipt, the others keep the node busy.
-pub(crate) const REQUESTERS: usize = 4;
+/// Connections over HTTP: while some wait for their receipts, the others keep the node busy.
+pub(crate) const REQUESTERS: usize = 8;
 /// WebSockets, and events that each has under way.
 pub(crate) const SOCKETS: usize = 16;
 pub(crate) const WINDOW: usize = 64;

@@ -2,12 +2,14 @@
 //! another.
 
 use std::{
-    io, thread,
+    io,
+    net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
-use serde_json::json;
 use talkbox_benches::{Bound, Clock, Report, Row, duration};
+use tempfile::TempDir;
 
 use crate::{
     delivering::subscribed,
@@ -21,6 +23,8 @@ use crate::{
 };
 
 const MISSED: usize = 100_000;
+/// Events that peers have in common before.
+const MEET: usize = 256;
 /// Events that are put on one node, 20 a second: 20 s.
 const PUT: usize = 400;
 const EVERY: Duration = Duration::from_millis(50);
@@ -38,13 +42,18 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
 
 fn catching_up(supply: &Supply, report: &Report) -> io::Result<()> {
     let (one, other) = (any_port()?, any_port()?);
-    let full = node(one, &[other])?;
+    let full = node(tempfile::tempdir()?, one, &[other])?;
+    let late = node(tempfile::tempdir()?, other, &[one])?;
+    // They meet, and then one of them is away.
+    fill(supply, &full, MEET)?;
+    until(|| Ok(late.events()? == MEET as u64))?;
+    let folder = late.end()?;
     fill(supply, &full, MISSED)?;
     let few = supply.take(30_000);
     let limit = verified(&few).by(Clock::Wall);
+    let late = node(folder, other, &[one])?;
     let (before, begun) = (full.processor(), Instant::now());
-    let late = node(other, &[one])?;
-    until(|| Ok(late.events()? >= MISSED as u64))?;
+    until(|| Ok(late.events()? >= (MEET + MISSED) as u64))?;
     let took = begun.elapsed() / MISSED as u32;
     let limit = (limit + verified(&few).by(Clock::Wall)) / 2;
     let cpu = |spent: Duration| spent.as_secs_f64() * 1e4 / MISSED as f64;
@@ -76,7 +85,7 @@ fn passing_on(supply: &Supply, report: &Report) -> io::Result<()> {
     let addresses = [any_port()?, any_port()?, any_port()?];
     let nodes = [0, 1, 2].map(|own| {
         let peers: Vec<_> = (0..3).filter(|peer| *peer != own).map(|peer| addresses[peer]).collect();
-        node(addresses[own], &peers)
+        node(tempfile::tempdir()?, addresses[own], &peers)
     });
     let [first, _second, third] = nodes;
     let (first, third) = (first?, third?);
@@ -107,17 +116,17 @@ fn passing_on(supply: &Supply, report: &Report) -> io::Result<()> {
     ])
 }
 
-fn node(own: std::net::SocketAddr, peers: &[std::net::SocketAddr]) -> io::Result<Server> {
+fn node(folder: TempDir, own: SocketAddr, peers: &[SocketAddr]) -> io::Result<Server> {
     let peers: Vec<String> = peers.iter().flat_map(|peer| ["--peer".to_owned(), format!("http://{peer}")]).collect();
     let arguments: Vec<&str> = peers.iter().map(String::as_str).collect();
-    Server::node_with(tempfile::tempdir()?, own, &arguments)
+    Server::node_with(folder, own, &arguments)
 }
 
 fn until(is_so: impl Fn() -> io::Result<bool>) -> io::Result<()> {
     let begun = Instant::now();
     while !is_so()? {
         if begun.elapsed() > PATIENCE {
-            return Err(io::Error::other(json!("the nodes are not alike after two minutes").to_string()));
+            return Err(io::Error::other("the nodes are not alike after two minutes"));
         }
         thread::sleep(LOOK);
     }

@@ -90,7 +90,8 @@ impl Postgres {
             stored.map_err(io::Error::other)?;
         }
         // What comes after a burst is not what is measured.
-        self.client.batch_execute("VACUUM ANALYZE event; CHECKPOINT").await.map_err(io::Error::other)
+        self.client.batch_execute("VACUUM ANALYZE event").await.map_err(io::Error::other)?;
+        self.client.batch_execute("CHECKPOINT").await.map_err(io::Error::other)
     }
 
     /// The newest 500 of a mailbox: how many there are.

@@ -28,9 +28,9 @@ const EACH: usize = STORED / MAILBOXES;
 /// keeps in memory.
 const READ: usize = 64;
 const KEYS: usize = 8;
-/// How often, in one run: 64,000 events.
-const TIMES: usize = 10;
-const PAIRS: usize = 7;
+/// How often, in one run: 32,000 events.
+const TIMES: usize = 5;
+const PAIRS: usize = 5;
 /// Events of a run.
 const RUN: u32 = (READ * EACH * TIMES) as u32;
 
