@@ -63,7 +63,7 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
     let pairs = match &postgres {
         None => {
             report.skip(claim, Postgres::why_none())?;
-            Pairs::measure(PAIRS, &mut ours, || Spent::default())
+            Pairs::measure(PAIRS, &mut ours, Spent::default)
         }
         Some(postgres) => {
             runtime.block_on(postgres.fill(&events))?;
