@@ -1,13 +1,15 @@
 //! The key of the node: it signs receipts, and peers know the node by it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     path::Path,
 };
 
 use talkbox_core::{Error, ErrorKind, Result, SecretKey};
 use zeroize::Zeroizing;
+
+use super::private;
 
 /// The file of the key, in the folder of the store and not in the store: a backup holds no secret.
 const FILE: &str = "node.key";
@@ -53,16 +55,9 @@ fn read(file: &File) -> io::Result<Zeroizing<String>> {
 
 /// Writes it whole or not at all: half a key would be another node after a power failure.
 fn write(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
+    private::folder(directory)?;
     let draft = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&draft)?;
+    let mut file = private::options().create(true).truncate(true).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;

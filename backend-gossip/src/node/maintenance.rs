@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, backup::Backup};
 use talkbox_core::{Error, ErrorKind, EventId, Result, Timestamp, event::Event};
 
 use super::{
-    hour,
+    hour, private,
     store::{AFTER_BACKUP, FILE, sound, storage},
 };
 
@@ -45,7 +45,7 @@ pub struct BackedUp {
 pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
     let source = open(data)?;
     // Reserves the name, so that nothing is overwritten.
-    File::create_new(to).map_err(|error| {
+    private::options().create_new(true).open(to).map_err(|error| {
         let (kind, why) = match error.kind() {
             std::io::ErrorKind::AlreadyExists => (ErrorKind::InvalidInput, "there is a file of that name already"),
             _ => (ErrorKind::Storage, "the file of the backup cannot be made"),
@@ -69,6 +69,11 @@ fn copy(source: &Connection, to: &Path) -> Result<BackedUp> {
         .and_then(|()| target.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP]))
         .and_then(|_| target.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)))
         .map_err(storage)?;
+    let check: String = target.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
+    if check != "ok" {
+        return Err(Error::new(ErrorKind::Storage, "the store is damaged: `talkbox node verify` says where")
+            .with("check", check));
+    }
     target.close().map_err(|(_, error)| storage(error))?;
     let unread = |error| Error::new(ErrorKind::Storage, "the backup cannot be read").source(error);
     let file = File::open(to).map_err(unread)?;

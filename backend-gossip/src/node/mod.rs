@@ -33,6 +33,7 @@ mod outbox;
 mod own_url;
 mod planted;
 mod policy;
+mod private;
 mod proxies;
 mod refusal;
 mod scrub;
@@ -239,6 +240,12 @@ impl Node {
             store,
             intake,
         });
+        if shared.config.public_url.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "the node has no public URL: mail can be brought from anywhere, and read from this machine alone. Set the \
+                 URL under which clients reach it (public_url)"
+            );
+        }
         let (alive, gone) = mpsc::channel(1);
         let tasks = [
             tokio::spawn(server::run(listener, acceptor, Arc::clone(&shared), alive)),

@@ -75,8 +75,9 @@ fn port(url: &Url) -> Option<u16> {
 fn host(url: &Url) -> Option<String> {
     Some(match url.host()? {
         Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => "localhost".to_owned(),
-        Host::Ipv4(address) if address.is_loopback() => "localhost".to_owned(),
-        Host::Ipv6(address) if address.is_loopback() => "localhost".to_owned(),
+        // So is a node that listens on all addresses, and was told no name: at least from this machine it can be reached.
+        Host::Ipv4(address) if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
+        Host::Ipv6(address) if address.is_loopback() || address.is_unspecified() => "localhost".to_owned(),
         // `Url` takes the host of web schemes through IDNA, in lower case.
         Host::Domain(name) => name.trim_end_matches('.').to_owned(),
         Host::Ipv4(address) => address.to_string(),
@@ -108,6 +109,13 @@ mod tests {
         assert!(own("ws://127.0.0.1:7/").is_relay("ws://localhost:7"));
         assert!(own("ws://127.0.0.1:7/").is_relay("ws://[::1]:7"));
         assert!(!own("ws://127.0.0.1:7/").is_relay("ws://localhost:8"));
+    }
+
+    #[test]
+    fn a_node_without_a_name_is_reached_from_this_machine() {
+        assert!(own("ws://0.0.0.0:7").is_relay("ws://127.0.0.1:7"));
+        assert!(own("ws://[::]:7").is_request("http://localhost:7/v1/log", "/v1/log"));
+        assert!(!own("ws://0.0.0.0:7").is_relay("ws://192.0.2.1:7"));
     }
 
     #[test]

@@ -40,6 +40,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Most bytes of the head of a request. A WebSocket upgrade has less than 1 KiB.
 const MAX_HEAD: usize = 16_384;
 
+/// Bytes that a WebSocket reads at once. Each connection has so much, also an idle one: a large event takes some reads more.
+const READ_BUFFER: usize = 8_192;
+
 /// What is alive as long as a connection is, so that stopping can wait for all of them.
 pub(crate) type Alive = mpsc::Sender<()>;
 
@@ -173,6 +176,7 @@ async fn root(
 ) -> Response {
     if let Ok(upgrade) = upgrade {
         let most = node.config.limits.max_message_bytes;
+        let upgrade = upgrade.read_buffer_size(READ_BUFFER);
         return upgrade.max_message_size(most).max_frame_size(most).on_upgrade(move |socket| async move {
             let Connection { address, pass, alive, .. } = connection;
             session::run(socket, node, pass).await;

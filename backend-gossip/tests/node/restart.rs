@@ -106,3 +106,22 @@ async fn a_rotten_row_is_not_served_and_its_neighbours_are() {
     let mut client = Client::connect_as(&node, &owner).await;
     assert_eq!(client.stored(mail(&owner)).await, ids(&[&sound]));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_node_keeps_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("a/b");
+    let (node, _) = node_with(|config| config.data = Some(data.clone())).await;
+    Client::connect(&node).await.accepted(&wrap(key().id())).await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for file in ["node.key", "node.sqlite3", "node.sqlite3-wal"] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    let backup = directory.path().join("backup");
+    talkbox_backend_gossip::node::maintenance::backup(&data, &backup).expect("copies");
+    assert_eq!(mode(&backup), 0o600);
+}

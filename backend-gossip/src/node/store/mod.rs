@@ -105,12 +105,12 @@ impl Store {
     ) -> Result<Self> {
         let place = Arc::new(Place::new(directory)?);
         let lock = place.lock()?;
-        let path = place.path().join(FILE);
         if planted.is(Defect::WipeOnCrash) {
             for name in ["node.sqlite3", "node.sqlite3-wal"] {
                 let _missing = std::fs::remove_file(place.path().join(name));
             }
         }
+        let path = place.file()?;
         let durability = if planted.is(Defect::NoSync) { Durability::Temporary } else { place.durability() };
         let mark = Mark::of(place.path());
         let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_ahead(epoch, last))?;

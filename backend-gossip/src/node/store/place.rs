@@ -7,7 +7,8 @@ use std::{
 
 use talkbox_core::{Error, ErrorKind, Result};
 
-use super::schema::Durability;
+use super::{FILE, schema::Durability};
+use crate::node::private;
 
 /// Where the store is.
 #[derive(Debug)]
@@ -21,11 +22,22 @@ impl Place {
         let failed = |error: std::io::Error| Error::new(ErrorKind::Storage, "no directory for the store").source(error);
         match directory {
             Some(path) => {
-                std::fs::create_dir_all(path).map_err(|error| failed(error).with("path", path.display()))?;
+                private::folder(path).map_err(|error| failed(error).with("path", path.display()))?;
                 Ok(Self::Kept(path.to_owned()))
             }
             None => tempfile::Builder::new().prefix("talkbox-node-").tempdir().map(Self::Temporary).map_err(failed),
         }
+    }
+
+    /// The file of the store, made empty if it is not there; SQLite makes those beside it as open to others as it is.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub(super) fn file(&self) -> Result<PathBuf> {
+        let path = self.path().join(FILE);
+        let failed = |error| Error::new(ErrorKind::Storage, "the file of the store cannot be made").source(error);
+        private::file(&path).map_err(|error| failed(error).with("path", path.display()))?;
+        Ok(path)
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use talkbox_core::{Error, ErrorKind, Result};
 
 use super::{query::last_seq, row::guarded};
@@ -279,5 +279,12 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 
 /// Everything that SQLite reports.
 pub(crate) fn storage(error: rusqlite::Error) -> Error {
-    Error::new(ErrorKind::Storage, "SQLite failed").source(error)
+    let what = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the store is damaged",
+        Some(ErrorCode::DiskFull) => "the disk is full",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the store cannot be written",
+        Some(ErrorCode::CannotOpen) => "the store is not there, or cannot be opened",
+        _ => "SQLite failed",
+    };
+    Error::new(ErrorKind::Storage, what).source(error)
 }
