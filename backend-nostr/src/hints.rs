@@ -10,11 +10,11 @@ use talkbox_core::{
     Authorizer, Error, ErrorKind, EventId, Hint, MailboxId, Result,
     event::{Event, kind},
 };
+use talkbox_net::BackOff;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ask::Asker,
-    back_off::BackOff,
     connection::Connection,
     filter::{Filter, Sent},
     network::{Network, no_relays},

@@ -17,7 +17,6 @@
 //! ```
 
 mod ask;
-mod back_off;
 mod config;
 mod connection;
 mod deliver;

@@ -15,6 +15,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use talkbox_core::{Error, ErrorKind, EventId, MailboxId, Result, Timestamp, WatchEvent, WatchOptions};
+use talkbox_net::BackOff;
 use tokio::{
     sync,
     time::{Instant, timeout_at},
@@ -22,7 +23,6 @@ use tokio::{
 
 use crate::{
     ask::{Asker, MAX_LIMIT, PATIENCE},
-    back_off::BackOff,
     connection::Connection,
     filter::{Filter, Sent},
     mailbox::raw,

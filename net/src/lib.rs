@@ -8,6 +8,7 @@
 //!
 //! A backend that speaks something else takes the bytes from [`Connect`] itself, as that of relays does.
 
+mod back_off;
 mod connect;
 mod endpoint;
 mod events;
@@ -18,6 +19,7 @@ mod reach;
 mod tls;
 
 pub use self::{
+    back_off::BackOff,
     connect::{ByteStream, Connect, Duplex},
     endpoint::Endpoint,
     events::{EventLimits, ServerEvent, events},

@@ -8,9 +8,10 @@ use std::{
 };
 
 use talkbox_core::{Error, ErrorKind, Result, Retry};
+use talkbox_net::BackOff;
 use tokio::time::Instant;
 
-use super::{back_off::BackOff, node_url::NodeUrl};
+use super::node_url::NodeUrl;
 
 /// A failure that took so long is not worth being met at every call.
 const SLOW: Duration = Duration::from_secs(1);

@@ -10,11 +10,11 @@ use talkbox_core::{
     Authorizer, Error, ErrorKind, EventId, Hint, MailboxId, Result,
     event::{Event, Wire, kind},
 };
+use talkbox_net::BackOff;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     ask::Asker,
-    back_off::BackOff,
     feed::{Feed, Told},
     network::{Network, no_nodes},
 };

@@ -5,7 +5,6 @@
 //! by the key that the node itself shows.
 
 mod ask;
-mod back_off;
 mod config;
 mod cursor;
 mod custody;

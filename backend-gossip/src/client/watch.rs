@@ -10,11 +10,11 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use talkbox_core::{Error, ErrorKind, MailboxId, Result, WatchEvent, WatchOptions};
+use talkbox_net::BackOff;
 use tokio::sync;
 
 use super::{
     ask::Asker,
-    back_off::BackOff,
     cursor::Place,
     feed::{Feed, Told},
     listing::envelope,
