@@ -81,7 +81,9 @@ fn limits_are_flags_and_variables() {
     let node = Running::start(&home, &[], &[("TALKBOX_NODE_MIN_WORK", "9")]);
     assert_eq!(node.document()["limitation"]["min_pow_difficulty"], 9);
     node.stop();
-    home.run(["node", "--min-work", "65"]).ends(2);
+    home.run(["node", "--min-work", "27"]).ends(2);
+    let wrong = home.run(["node", "--listen", "127.0.0.1:0", "--registry", "hello"]).ends(2).stderr;
+    assert!(wrong.contains("hello"), "{wrong}");
 }
 
 #[test]

@@ -170,6 +170,7 @@ impl Node {
     /// cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
         let peers = mesh::addresses(&config.peers)?;
+        let candidates = Candidates::new(&config)?;
         let certificate = config.tls.clone().map(Certificate::read).transpose()?;
         let acceptor = certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let listener = context.listeners().bind(config.listen).await.map_err(|error| {
@@ -226,7 +227,7 @@ impl Node {
             }),
             roster: Roster::new(peers, store.peers().await?),
             hints,
-            candidates: Candidates::default(),
+            candidates,
             metrics,
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,

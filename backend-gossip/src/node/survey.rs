@@ -36,12 +36,12 @@ pub struct NodeState {
 pub struct CandidateState {
     /// Where it is.
     pub url: String,
-    /// Its key: what it shows, or what is said of it before it has answered.
-    pub key: Option<String>,
+    /// The key that it answers by, in hexadecimal.
+    pub key: String,
     /// Who named it: a registry, a peer or a relay.
     pub source: String,
     /// When it last answered, in seconds.
-    pub seen: Option<u64>,
+    pub seen: u64,
 }
 
 /// What it says of a peer.

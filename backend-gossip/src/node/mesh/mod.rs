@@ -43,8 +43,7 @@ pub(crate) fn start(node: &Arc<Shared>) -> JoinSet<()> {
         tasks.spawn(rounds::run(Arc::clone(peer)));
     }
     tasks.spawn(heal::run(Arc::clone(node), peers));
-    let looks =
-        !node.config.registries.is_empty() || !node.config.announce.is_empty() || !node.roster.peers().is_empty();
+    let looks = node.candidates.has_sources() || !node.roster.peers().is_empty();
     if looks {
         tasks.spawn(candidates::run(Arc::clone(node)));
     }

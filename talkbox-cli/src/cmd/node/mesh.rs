@@ -41,10 +41,14 @@ fn peers_of(output: &Output, state: &NodeState) -> Outcome<()> {
         let color = if peer.state == "ok" { GOOD } else { BAD };
         output.line(format_args!(
             "{:<32} {color}{:<6}{color:#} {:>8} {:>8} {:>8}  {compared}",
-            peer.url, peer.state, peer.missing_there, peer.missing_here, peer.behind
+            one_line(&peer.url, 256),
+            one_line(&peer.state, 16),
+            peer.missing_there,
+            peer.missing_here,
+            peer.behind
         ))?;
         if let Some(fault) = &peer.fault {
-            output.line(format_args!("  {fault}"))?;
+            output.line(format_args!("  {}", one_line(fault, 256)))?;
         }
     }
     output.note("MISSING: what the peer lacked when they were compared; LACKING: what the node itself lacked");
@@ -56,8 +60,8 @@ fn candidates(output: &Output, state: &NodeState) -> Outcome<()> {
     output.line(format_args!("{BOLD}{:<12} CANDIDATE, NAMED BY{BOLD:#}", "ANSWERED"))?;
     let now = SystemClock.now().secs();
     for candidate in &state.candidates {
-        let seen = candidate.seen.map_or_else(|| "never".to_owned(), |at| format!("{} s ago", now.saturating_sub(at)));
-        let key = candidate.key.as_deref().and_then(|key| MailboxId::from_hex(key).ok());
+        let seen = format!("{} s ago", now.saturating_sub(candidate.seen));
+        let key = MailboxId::from_hex(&candidate.key).ok();
         let key = key.map_or_else(String::new, |key| format!("#{}", to_npub(&key)));
         output.line(format_args!(
             "{seen:<12} {}{key}, {}",
@@ -73,12 +77,12 @@ fn candidates(output: &Output, state: &NodeState) -> Outcome<()> {
 pub(super) async fn verify(output: &Output, url: &str) -> Outcome {
     let first = survey(url).await?;
     let others = join_all(first.peers.iter().map(|peer| survey(&peer.url))).await;
-    let asked = first.peers.iter().map(|peer: &PeerState| peer.url.clone()).zip(others);
+    let asked = first.peers.iter().map(|peer: &PeerState| one_line(&peer.url, 256)).zip(others);
     let (mut states, mut silent) = (vec![(url.to_owned(), first.clone())], Vec::new());
     for (url, state) in asked {
         match state {
             Ok(state) => states.push((url, state)),
-            Err(error) => silent.push((url, error.to_string())),
+            Err(error) => silent.push((url, one_line(&error.to_string(), 256))),
         }
     }
     let alike = |state: &NodeState| (state.events, &state.fingerprint) == (first.events, &first.fingerprint);
@@ -113,5 +117,5 @@ pub(super) async fn verify(output: &Output, url: &str) -> Outcome {
 }
 
 fn short(fingerprint: &str) -> String {
-    fingerprint.chars().take(8).chain(std::iter::once('…')).collect()
+    one_line(fingerprint, 9)
 }

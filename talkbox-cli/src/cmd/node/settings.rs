@@ -9,7 +9,7 @@ use talkbox_backend_gossip::{
     Limits, NodeConfig,
     node::{Subnet, TlsFiles},
 };
-use talkbox_core::{Error, ErrorKind};
+use talkbox_core::{Error, ErrorKind, pow};
 
 use crate::exit::Failure;
 
@@ -90,11 +90,11 @@ pub(crate) struct Settings {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct Bounds {
-    /// The work that a sealed message has to show, in bits (NIP-13) [default: 0]
+    /// The work that a sealed message has to show, in bits (NIP-13), at most 26 [default: 0]
     #[arg(
         long,
         value_name = "BITS",
-        value_parser = clap::value_parser!(u8).range(..=64),
+        value_parser = clap::value_parser!(u8).range(..=i64::from(pow::MAX_BITS)),
         env = "TALKBOX_NODE_MIN_WORK",
         hide_env_values = true
     )]

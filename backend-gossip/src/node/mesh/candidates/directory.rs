@@ -1,7 +1,7 @@
 //! Lists of nodes over HTTP: a registry, or what a peer says of its own peers. Both have one form, that of `GET /v1/peers`,
 //! so that every node is a registry.
 
-use talkbox_core::{Error, ErrorKind, PublicKey, Result, hex};
+use talkbox_core::{PublicKey, Result, hex};
 use url::Url;
 
 use super::Named;
@@ -25,12 +25,9 @@ struct Entry {
 /// Reads a registry.
 ///
 /// # Errors
-/// `ConfigInvalid` for what is no URL; those of asking; `Refused` for a document of another form.
-pub(super) async fn read(node: &Shared, registry: &str) -> Result<Vec<Named>> {
-    let url: Url = registry.parse().map_err(|error| {
-        Error::new(ErrorKind::ConfigInvalid, "the registry is no URL").with("registry", registry).source(error)
-    })?;
-    named(&ask::document(node, url).await?)
+/// Those of asking; `Refused` for a document of another form.
+pub(super) async fn read(node: &Shared, registry: Url) -> Result<Vec<Named>> {
+    named(&ask::document(node, registry).await?)
 }
 
 /// Reads what a peer says of its own peers.
@@ -51,6 +48,8 @@ fn named(document: &[u8]) -> Result<Vec<Named>> {
 
 #[cfg(test)]
 mod tests {
+    use talkbox_core::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ use talkbox_net::Trust;
 use url::Url;
 
 use super::ask;
-use crate::node::Shared;
+use crate::node::{NodeConfig, Shared};
 
 /// Candidates that are remembered: some times as many as a node can have peers.
 const MAX_CANDIDATES: usize = 256;
@@ -40,11 +40,10 @@ struct Candidate {
     source: String,
     /// The key that it is said to have.
     claimed: Option<PublicKey>,
-    /// The key that it shows itself.
-    key: Option<PublicKey>,
     found: Timestamp,
     asked: Option<Timestamp>,
-    seen: Option<Timestamp>,
+    /// The key that it showed itself, and when it last did.
+    answered: Option<(PublicKey, Timestamp)>,
 }
 
 /// What a source says: a URL, and perhaps a key.
@@ -54,22 +53,46 @@ pub(super) struct Named {
     pub(super) key: Option<PublicKey>,
 }
 
-/// All candidates, by URL.
+/// All candidates, by URL, and where to look for more.
 #[derive(Debug, Default)]
-pub(crate) struct Candidates(Mutex<BTreeMap<String, Candidate>>);
+pub(crate) struct Candidates {
+    all: Mutex<BTreeMap<String, Candidate>>,
+    registries: Vec<Url>,
+    relays: Vec<Url>,
+}
 
 impl Candidates {
-    /// The candidates as they are shown.
+    /// None yet, and the sources of the configuration.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for a source that is no URL of its kind.
+    pub(crate) fn new(config: &NodeConfig) -> Result<Self> {
+        let read = |name: &'static str, text: &String, schemes: [&str; 2]| {
+            let url = text.parse::<Url>().ok().filter(|url| schemes.contains(&url.scheme()));
+            let why = format!("it is no URL that begins with {}:// or {}://", schemes[0], schemes[1]);
+            url.ok_or_else(|| Error::new(ErrorKind::ConfigInvalid, why).with(name, text))
+        };
+        let registries = config.registries.iter().map(|text| read("registry", text, ["https", "http"]));
+        let relays = config.announce.iter().map(|text| read("announce", text, ["wss", "ws"]));
+        Ok(Self {
+            registries: registries.collect::<Result<_>>()?,
+            relays: relays.collect::<Result<_>>()?,
+            ..Self::default()
+        })
+    }
+
+    /// Whether the configuration names somebody to ask.
+    pub(super) const fn has_sources(&self) -> bool {
+        !self.registries.is_empty() || !self.relays.is_empty()
+    }
+
+    /// The candidates that have answered. What is only said is not repeated: it would be believed to be the node's word.
     pub(crate) fn shown(&self) -> Vec<Value> {
         let shown = |(url, candidate): (&String, &Candidate)| {
-            json!({
-                "url": url,
-                "key": candidate.key.or(candidate.claimed).map(|key| key.to_hex()),
-                "source": candidate.source,
-                "seen": candidate.seen.map(Timestamp::secs),
-            })
+            let (key, seen) = candidate.answered?;
+            Some(json!({"url": url, "key": key.to_hex(), "source": candidate.source, "seen": seen.secs()}))
         };
-        self.lock().iter().map(shown).collect()
+        self.lock().iter().filter_map(shown).collect()
     }
 
     /// Takes what a source names. A known one stays as it is.
@@ -80,14 +103,14 @@ impl Candidates {
                 return;
             }
             let source = source.to_owned();
-            let fresh = Candidate { source, claimed: key, key: None, found: now, asked: None, seen: None };
+            let fresh = Candidate { source, claimed: key, found: now, asked: None, answered: None };
             all.entry(url).or_insert(fresh);
         }
     }
 
     /// Drops those that have not answered for long.
     fn forget(&self, now: Timestamp) {
-        self.lock().retain(|_, candidate| candidate.seen.unwrap_or(candidate.found).plus(KEPT) > now);
+        self.lock().retain(|_, candidate| candidate.answered.map_or(candidate.found, |(_, at)| at).plus(KEPT) > now);
     }
 
     /// Those that are to be asked now.
@@ -103,8 +126,7 @@ impl Candidates {
         if let Some(candidate) = self.lock().get_mut(url) {
             candidate.asked = Some(now);
             if let Some(key) = shown {
-                candidate.key = Some(key);
-                candidate.seen = Some(now);
+                candidate.answered = Some((key, now));
             }
         }
     }
@@ -114,7 +136,7 @@ impl Candidates {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Candidate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,14 +161,14 @@ pub(super) async fn run(node: Arc<Shared>) {
 
 /// One round: every source, then those that were not asked for longest. One after the other, since nothing hurries.
 async fn look(node: &Shared) {
-    for registry in &node.config.registries {
-        take(node, registry, directory::read(node, registry).await);
+    for registry in &node.candidates.registries {
+        take(node, registry.as_str(), directory::read(node, registry.clone()).await);
     }
     for peer in node.roster.peers() {
         take(node, peer.address.name(), directory::of_peer(node, peer).await);
     }
-    for relay in &node.config.announce {
-        take(node, relay, relay::visit(node, relay).await);
+    for relay in &node.candidates.relays {
+        take(node, relay.as_str(), relay::visit(node, relay).await);
     }
     node.candidates.forget(node.now());
     for (url, claimed) in node.candidates.next() {
@@ -225,6 +247,19 @@ mod tests {
         }
         assert_eq!(normal(&format!("https://node.example/{}", "a".repeat(256)), false), None);
         assert!(normal("http://127.0.0.1:1", true).is_some());
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_asked_is_refused_at_the_start() {
+        let of = |registry: &str, relay: &str| {
+            let mut config = NodeConfig::loopback();
+            config.registries = vec![registry.to_owned()];
+            config.announce = vec![relay.to_owned()];
+            Candidates::new(&config).map_err(|error| error.kind())
+        };
+        assert!(of("https://node.example/v1/peers", "wss://relay.example").is_ok());
+        assert_eq!(of("hello", "wss://relay.example").err(), Some(ErrorKind::ConfigInvalid));
+        assert_eq!(of("https://node.example", "https://relay.example").err(), Some(ErrorKind::ConfigInvalid));
     }
 
     #[test]

@@ -26,18 +26,13 @@ const MAX_MESSAGES: usize = 4 * MAX_OF_SOURCE;
 /// Announces the node, if it has a public URL, and reads the announcements of others.
 ///
 /// # Errors
-/// `ConfigInvalid` for what is no URL of a relay; `Unreachable`, `Timeout`; `Refused` for a relay that answers nonsense.
-pub(super) async fn visit(node: &Shared, relay: &str) -> Result<Vec<Named>> {
-    let invalid = || Error::new(ErrorKind::ConfigInvalid, "that is no URL of a relay").with("relay", relay);
-    let url: Url = relay.parse().map_err(|_| invalid())?;
-    if !matches!(url.scheme(), "wss" | "ws") {
-        return Err(invalid());
-    }
-    let endpoint = Endpoint::new("relay", &url)?;
+/// `Unreachable`, `Timeout`; `Refused` for a relay that answers nonsense.
+pub(super) async fn visit(node: &Shared, relay: &Url) -> Result<Vec<Named>> {
+    let endpoint = Endpoint::new("relay", relay)?;
     let visit = async {
         let stream = node.context.connector().connect(&endpoint, Trust::Configured).await?;
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-        let (mut socket, _) = client_async_with_config(url.as_str(), stream, Some(config))
+        let (mut socket, _) = client_async_with_config(relay.as_str(), stream, Some(config))
             .await
             .map_err(|error| endpoint.error(ErrorKind::Unreachable, format!("no connection: {error}")))?;
         let named = talk(node, &mut socket).await;
