@@ -5,8 +5,9 @@ use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Tim
 
 use super::{
     heal::{Healed, heal, is_right},
+    known::Known,
     row::guarded,
-    vanish::{has_vanished, vanish},
+    vanish::vanish,
 };
 use crate::node::{
     admitted::{Admitted, Effect, Origin},
@@ -77,10 +78,8 @@ impl Quota {
 /// # Errors
 /// Those of SQLite; the transaction is then given up.
 pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
-    let id = &event.facts.id.as_bytes()[..];
-    let known: Option<i64> =
-        tx.prepare_cached("SELECT seq FROM event WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
-    if let Some(place) = known {
+    let known = Known::of(tx, event)?;
+    if let Some(place) = known.place {
         return again(tx, event, place);
     }
     if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
@@ -88,7 +87,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
     {
         return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
     }
-    if !matches!(event.effect, Effect::Vanish) && has_vanished(tx, event)? {
+    if known.has_vanished && !matches!(event.effect, Effect::Vanish) {
         if event.origin == Origin::Peer {
             // Known for what it is from now on, or it would be fetched again and again.
             let facts = &event.facts;
@@ -97,7 +96,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         return Ok(Applied::refused(Reason::Deleted, "its author, or its mailbox, asked to vanish"));
     }
     match &event.effect {
-        Effect::Keep => keep(tx, event, quota),
+        Effect::Keep => keep(tx, event, known, quota),
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
         Effect::Vanish => match vanish(tx, event)? {
@@ -134,47 +133,43 @@ fn remember_refused(tx: &Connection, event: &Admitted, applied: Applied) -> Resu
     Ok(Applied { counts: true, ..applied })
 }
 
-fn keep(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
-    let id = event.facts.id.as_bytes();
-    let mailbox = event.facts.mailbox.map(PublicKey::from).unwrap_or(event.facts.author);
-    let (is_gone, is_unwanted): (bool, bool) = tx
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM gone WHERE id = ?1 AND why = 0),
-                    EXISTS (SELECT 1 FROM deletion WHERE target = ?1 AND author IN (?2, ?3))",
-        )?
-        .query_row(params![&id[..], &event.facts.author.as_bytes()[..], &mailbox.as_bytes()[..]], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-    if is_gone {
+fn keep(tx: &Connection, event: &Admitted, known: Known, quota: &Quota) -> Result<Applied> {
+    if known.is_gone {
         return Ok(Applied::refused(Reason::Deleted, "the event was deleted"));
     }
-    if is_unwanted {
+    if known.is_unwanted {
         // Decided now: from here on it is known for what it is, whoever brings it.
+        let id = event.facts.id.as_bytes();
         remember(tx, id, signed(event.facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
         return Ok(Applied::refused(Reason::Deleted, "its deletion was asked for before it came"));
     }
-    let Some(number) = count(tx, mailbox.into(), counted_bytes(event), quota)? else {
-        return Ok(Applied::refused(Reason::MailboxFull, "the mailbox is full"));
+    let number = match event.facts.mailbox {
+        Some(mailbox) => match count(tx, mailbox, counted_bytes(event), quota)? {
+            Some(number) => Some(number),
+            None => return Ok(Applied::refused(Reason::MailboxFull, "the mailbox is full")),
+        },
+        None => None,
     };
-    insert(tx, event, event.facts.mailbox.map(|_| number))
+    insert(tx, event, number)
 }
 
 /// Counts an event for its mailbox: the number of the mailbox, or `None` where it has no room.
 fn count(tx: &Connection, mailbox: MailboxId, bytes: i64, quota: &Quota) -> Result<Option<i64>> {
-    let mut counted = tx.prepare_cached(
-        "UPDATE mailbox SET events = events + 1, bytes = bytes + ?2
-         WHERE key = ?1 AND events < ?3 AND bytes + ?2 <= ?4 RETURNING id",
-    )?;
-    let mut count = || {
-        let limits = (quota.mailbox_events, quota.mailbox_bytes);
-        counted.query_row(params![&mailbox.as_bytes()[..], bytes, limits.0, limits.1], |row| row.get(0)).optional()
+    let key = &mailbox.as_bytes()[..];
+    let known: Option<(i64, i64, i64)> = tx
+        .prepare_cached("SELECT id, events, bytes FROM mailbox WHERE key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (number, events, held) = match known {
+        Some(known) => known,
+        None => (mailbox_number(tx, mailbox)?, 0, 0),
     };
-    if let Some(number) = count()? {
-        return Ok(Some(number));
+    if events >= quota.mailbox_events || held.saturating_add(bytes) > quota.mailbox_bytes {
+        return Ok(None);
     }
-    // It is full, or this is its first.
-    mailbox_number(tx, mailbox)?;
-    count()
+    tx.prepare_cached("UPDATE mailbox SET events = events + 1, bytes = bytes + ?2 WHERE id = ?1")?
+        .execute([number, bytes])?;
+    Ok(Some(number))
 }
 
 fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {

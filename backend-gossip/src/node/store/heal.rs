@@ -5,8 +5,8 @@ use talkbox_core::{EventId, MailboxId, anti_entropy::Item, event::Wire};
 
 use super::{
     apply::{ROW_BYTES, item, mailbox_number, put_tags, signed},
+    known::Known,
     row::{Row, guarded},
-    vanish::has_vanished,
 };
 use crate::node::{admitted::Admitted, policy};
 
@@ -58,7 +58,8 @@ pub(super) fn heal(tx: &Connection, place: i64, event: &Admitted) -> Result<Heal
         .optional()?;
     // Deleted or expired meanwhile: it does not come back.
     let Some((was, at, from)) = before else { return Ok(Healed::Gone) };
-    if tx.prepare_cached("SELECT 1 FROM gone WHERE id = ?1 AND why = 0")?.exists([id])? || has_vanished(tx, event)? {
+    let known = Known::of(tx, event)?;
+    if known.is_gone || known.has_vanished {
         return Ok(Healed::Gone);
     }
     // It was not known by its id any longer, and has come anew: what is left here is a wreck.

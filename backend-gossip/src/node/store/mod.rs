@@ -4,6 +4,7 @@ mod apply;
 mod arrivals;
 mod brought;
 mod heal;
+mod known;
 mod mark;
 mod peers;
 mod place;

@@ -40,17 +40,3 @@ pub(super) fn vanish(tx: &Connection, event: &Admitted) -> Result<Option<Vec<Ite
     }
     Ok(Some(gone.into_iter().filter_map(|(_, created_at, id)| item(created_at, id)).collect()))
 }
-
-/// Whether its author, or the mailbox that it is for, asked after it to vanish.
-///
-/// # Errors
-/// Those of SQLite.
-pub(super) fn has_vanished(tx: &Connection, event: &Admitted) -> Result<bool> {
-    let author = &event.facts.author.as_bytes()[..];
-    let mailbox = event.facts.mailbox.as_ref().filter(|_| event.facts.kind == talkbox_core::event::kind::GIFT_WRAP);
-    tx.prepare_cached("SELECT 1 FROM vanished WHERE key IN (?1, ?2) AND before >= ?3")?.exists(params![
-        author,
-        mailbox.map_or(author, |key| &key.as_bytes()[..]),
-        signed(event.facts.created_at)
-    ])
-}

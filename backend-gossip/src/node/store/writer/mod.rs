@@ -47,8 +47,9 @@ use crate::node::{
     refusal::Outcome,
 };
 
-/// Most events of one commit: about 10 ms of work, so that no answer waits long behind others.
-const BATCH: usize = 512;
+/// Most events of one commit: about 25 ms of work, so that no answer waits long behind others. Twice as many share a
+/// quarter more of the pages that they change.
+const BATCH: usize = 1_024;
 /// Rows that one round of the collector removes.
 const EXPIRED_AT_ONCE: u32 = 500;
 
