@@ -77,6 +77,7 @@ pub(super) async fn publish(
     drop((held, turn));
     if let Some(peer) = peer {
         peer.conduct.forged(answers.iter().filter(|answer| answer.is_forged()).count());
+        peer.pushed();
     }
     Ok(([(header::CONTENT_TYPE, NDJSON)], statuses(&node, &answers)?).into_response())
 }
@@ -217,5 +218,9 @@ async fn may_keep(
 /// Whose request it is.
 pub(super) async fn caller_of(node: &Shared, parts: &Parts, body: &[u8]) -> Result<Option<PublicKey>, Refusal> {
     let asked = Asked { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
-    caller::identify(node, asked).await
+    let caller = caller::identify(node, asked).await?;
+    if let Some(peer) = caller.and_then(|key| node.roster.of_key(&key)) {
+        peer.calls();
+    }
+    Ok(caller)
 }

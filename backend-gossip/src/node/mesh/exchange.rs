@@ -50,12 +50,13 @@ impl Exchange {
         pauses.fail(dice)
     }
 
-    /// Waits. Whether the node goes on.
+    /// Waits, but no longer than until the peer is back. Whether the node goes on.
     pub(super) async fn wait(&self, pause: Duration) -> bool {
         let mut stop = self.node.stop.clone();
         tokio::select! {
             biased;
             () = stop.asked() => false,
+            () = self.peer.back.notified() => true,
             () = tokio::time::sleep(pause) => true,
         }
     }

@@ -1,11 +1,18 @@
 //! One peer: who it is, how far it has acknowledged what we pushed, and how it does.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use talkbox_core::{PublicKey, Timestamp};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{address::PeerAddress, conduct::Conduct};
+
+/// How long after a portion the next one is expected: a node that pushes sends one after the other, and the peer needs
+/// some ten milliseconds for each.
+const PUSHES_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is kept of a peer on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +34,8 @@ pub(crate) struct Peer {
     pub(super) suspect: Notify,
     /// What it may bring.
     pub(crate) conduct: Conduct,
+    /// It was away and has asked us something.
+    pub(super) back: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +43,8 @@ struct State {
     key: Option<PublicKey>,
     acknowledged: i64,
     epoch: Option<String>,
+    /// When it last pushed something to us.
+    pushed: Option<Instant>,
     health: Health,
 }
 
@@ -59,13 +70,34 @@ impl Peer {
             key: address.key().or(pinned),
             acknowledged: row.map_or(0, |row| row.acknowledged),
             epoch: None,
+            pushed: None,
             health: Health::default(),
         };
-        Self { address, state: Mutex::new(state), suspect: Notify::new(), conduct: Conduct::default() }
+        let (suspect, back) = (Notify::new(), Notify::new());
+        Self { address, state: Mutex::new(state), suspect, back, conduct: Conduct::default() }
     }
 
     pub(super) fn key(&self) -> Option<PublicKey> {
         self.lock().key
+    }
+
+    /// It asks us something. If it was away it is there again, and what waits for it need not wait longer.
+    pub(crate) fn calls(&self) {
+        if self.lock().health.fault.is_some() {
+            self.back.notify_waiters();
+            self.suspect.notify_one();
+        }
+    }
+
+    /// It pushes something to us.
+    pub(crate) fn pushed(&self) {
+        self.lock().pushed = Some(Instant::now());
+    }
+
+    /// How long to wait where it is pushing: most of what it has and we do not comes by itself.
+    pub(super) fn pushes(&self) -> Option<Duration> {
+        let since = self.lock().pushed?.elapsed();
+        PUSHES_WITHIN.checked_sub(since).filter(|rest| !rest.is_zero())
     }
 
     pub(super) fn acknowledged(&self) -> i64 {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use talkbox_core::Result;
 
 use super::{
@@ -14,11 +15,13 @@ use super::{
 };
 use crate::node::{
     addresses::Party,
-    store::{Arrivals, Portion},
+    store::{ArrivalPage, Arrivals, Portion},
 };
 
-/// What goes out at once: as much as a node takes in one request, so that its receipt covers all.
+/// What goes out in one request: as much as a node takes, so that its receipt covers all.
 const PORTION: Portion = Portion { after: 0, events: 256, bytes: 1 << 20 };
+/// Portions under way: while one is committed the next is verified, and a third is read.
+const AT_ONCE: usize = 2;
 
 /// Pushes until the node stops.
 pub(super) async fn run(exchange: Arc<Exchange>) {
@@ -28,16 +31,14 @@ pub(super) async fn run(exchange: Arc<Exchange>) {
     loop {
         // Listened for before the store is read: what comes meanwhile wakes it again.
         let more = brought.more();
-        match push(&exchange).await {
-            Ok(Pushed::All) => {
+        match push(&exchange, &mut pauses).await {
+            Ok(()) => {
                 tokio::select! {
                     biased;
                     () = stop.asked() => return,
                     () = more => {}
                 }
             }
-            Ok(Pushed::Some) => exchange.went_well(&mut pauses),
-            Ok(Pushed::Nothing) => {}
             Err(error) => {
                 let pause = exchange.went_wrong(&mut pauses, &error);
                 if !exchange.wait(pause).await {
@@ -48,33 +49,53 @@ pub(super) async fn run(exchange: Arc<Exchange>) {
     }
 }
 
-enum Pushed {
-    /// Nothing is left.
-    All,
-    /// The peer has acknowledged a portion.
-    Some,
-    /// A portion had nothing for the peer.
-    Nothing,
+/// Pushes until nothing is left. Where that fails, what was not acknowledged is pushed again.
+async fn push(exchange: &Exchange, pauses: &mut Pauses) -> Result<()> {
+    let (node, peer) = (&exchange.node, &exchange.peer);
+    let (mut after, mut has_more, mut sent) = (peer.acknowledged(), true, FuturesOrdered::new());
+    loop {
+        while has_more && sent.len() < AT_ONCE {
+            let portion = Portion { after, ..PORTION };
+            let page = node.store.arrivals(Arrivals::FromClients, portion, Party::Node, node.now());
+            tokio::pin!(page);
+            let page = loop {
+                tokio::select! {
+                    biased;
+                    Some(acknowledged) = sent.next() => settle(exchange, pauses, acknowledged?),
+                    page = &mut page => break page?,
+                }
+            };
+            (after, has_more) = (page.last, page.more);
+            if !page.items.is_empty() {
+                exchange.meet().await?;
+                sent.push_back(publish(exchange, page));
+            }
+        }
+        match sent.next().await {
+            Some(acknowledged) => settle(exchange, pauses, acknowledged?),
+            None => break,
+        }
+    }
+    // What others brought is passed over, and need not be looked at again.
+    peer.acknowledge(after);
+    Ok(())
 }
 
-/// Pushes one portion.
-async fn push(exchange: &Exchange) -> Result<Pushed> {
-    let (node, peer) = (&exchange.node, &exchange.peer);
-    let portion = Portion { after: peer.acknowledged(), ..PORTION };
-    let page = node.store.arrivals(Arrivals::FromClients, portion, Party::Node, node.now()).await?;
-    if page.items.is_empty() {
-        // What others brought is passed over, and need not be looked at again.
-        peer.acknowledge(page.last);
-        return Ok(if page.more { Pushed::Nothing } else { Pushed::All });
-    }
-    exchange.meet().await?;
+/// Pushes one portion: where it ends, once the peer has all of it.
+async fn publish(exchange: &Exchange, page: ArrivalPage) -> Result<i64> {
+    let last = page.last;
     let events: Vec<String> = page.items.into_iter().map(|(_, json)| json).collect();
-    let fates = ask::publish(node, peer, &events).await?;
+    let fates = ask::publish(&exchange.node, &exchange.peer, &events).await?;
     if fates.contains(&Fate::Later) {
         return Err(ask::nonsense("the peer cannot store anything now"));
     }
-    node.metrics.pushed.add(events.len());
-    peer.acknowledge(page.last);
-    node.store.writer().keep_peer(peer.row());
-    Ok(Pushed::Some)
+    exchange.node.metrics.pushed.add(events.len());
+    Ok(last)
+}
+
+/// The peer has everything up to this place.
+fn settle(exchange: &Exchange, pauses: &mut Pauses, last: i64) {
+    exchange.peer.acknowledge(last);
+    exchange.node.store.writer().keep_peer(exchange.peer.row());
+    exchange.went_well(pauses);
 }

@@ -33,6 +33,10 @@ const MAX_FORGED: usize = 8;
 /// time, or has rotted there.
 const MAX_HOLLOW: usize = 1_024;
 
+/// How long one comparison lets the peer push before it fetches: for a million events. A peer that never ends pushing may
+/// lack something that it does not push.
+const YIELDS: Duration = Duration::from_secs(60);
+
 /// Compares now and then, until the node stops; at once when the peer was away or has another store.
 pub(super) async fn run(exchange: Arc<Exchange>) {
     if exchange.node.context.planted().is(Defect::NoRepair) {
@@ -108,7 +112,15 @@ async fn differences(exchange: &Exchange) -> Result<(Vec<EventId>, Vec<EventId>)
 async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
     let (node, peer) = (&exchange.node, &exchange.peer);
     let (mut forged, mut hollow, mut brought) = (0, 0, 0);
+    let (mut before, mut patience) = (None, YIELDS);
     for ids in need.chunks(MAX_BATCH) {
+        // It would come twice.
+        while let Some(rest) = peer.pushes().filter(|rest| *rest <= patience) {
+            patience -= rest;
+            if !exchange.wait(rest).await {
+                return Ok(());
+            }
+        }
         // Meanwhile the peer may have pushed it, or another brought it; and what was deleted here is not wanted.
         let ids = node.store.unknown(ids.to_vec(), Party::Node).await?;
         if ids.is_empty() {
@@ -125,13 +137,24 @@ async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
         for (event, ticket) in events.into_iter().zip(tickets) {
             node.intake.take(event, Origin::Peer, ticket).await;
         }
-        let answers = batch.answers().await;
-        forged += answers.iter().filter(|answer| answer.is_forged()).count();
-        if forged > MAX_FORGED {
-            return Err(ask::nonsense("the peer brings events that are not what they claim"));
+        // While these are verified the next are fetched.
+        if let Some(before) = before.replace(batch) {
+            forged = judged(&before, forged).await?;
         }
     }
-    Ok(())
+    match before {
+        Some(last) => judged(&last, forged).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Waits for what became of a batch. How many were forged, with those before.
+async fn judged(batch: &Batch, forged: usize) -> Result<usize> {
+    let forged = forged + batch.answers().await.iter().filter(|answer| answer.is_forged()).count();
+    if forged > MAX_FORGED {
+        return Err(ask::nonsense("the peer brings events that are not what they claim"));
+    }
+    Ok(forged)
 }
 
 /// Gives the peer what it lacks, but for what its outbox is about to.
