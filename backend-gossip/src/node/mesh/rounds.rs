@@ -73,15 +73,17 @@ fn usual(exchange: &Exchange) -> Duration {
 
 async fn compare(exchange: &Exchange) -> Result<()> {
     exchange.meet().await?;
-    let (have, need) = differences(exchange).await?;
     let (node, peer) = (&exchange.node, &exchange.peer);
+    // Read first: what is beyond it is pushed, also what will have been pushed when its turn would be here.
+    let acknowledged = peer.acknowledged();
+    let (have, need) = differences(exchange).await?;
     peer.compared(node.now(), need.len(), have.len());
     node.metrics.comparisons.add(1);
     if !need.is_empty() {
         take(exchange, need).await?;
     }
     if !have.is_empty() {
-        give(exchange, have).await?;
+        give(exchange, have, acknowledged).await?;
     }
     Ok(())
 }
@@ -157,11 +159,11 @@ async fn judged(batch: &Batch, forged: usize) -> Result<usize> {
     Ok(forged)
 }
 
-/// Gives the peer what it lacks, but for what its outbox is about to.
-async fn give(exchange: &Exchange, have: Vec<EventId>) -> Result<()> {
-    let (node, peer) = (&exchange.node, &exchange.peer);
+/// Gives the peer what it lacks, but for what is pushed: all beyond the place that it had acknowledged.
+async fn give(exchange: &Exchange, have: Vec<EventId>, acknowledged: i64) -> Result<()> {
+    let node = &exchange.node;
     for ids in have.chunks(MAX_BATCH) {
-        let stored = node.store.pushed(ids.to_vec(), peer.acknowledged(), Party::Node, node.now()).await?;
+        let stored = node.store.pushed(ids.to_vec(), acknowledged, Party::Node, node.now()).await?;
         let mut events = Vec::new();
         let mut bytes = 0;
         for json in stored {

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use talkbox_core::{MailboxId, PublicKey, SecretKey, Timestamp, event::Event, event::Wire, event::kind};
 
 use super::{
     apply::{Quota, apply},
     query::{self, Reader},
     rot::Rot,
-    schema::{Durability, index_by_time, open_writer},
+    schema::{Durability, index_by_time, open_reader, open_writer},
     search::{Collect, Count, Newest, Search, Set},
     writer::{Followers, Kept, Running, Writer},
 };
@@ -241,6 +241,21 @@ fn a_usual_filter_is_answered_from_an_index() {
     assert!(plan.iter().all(|line| !line.contains("TEMP B-TREE FOR ORDER BY")), "{plan:?}");
 }
 
+/// It would cost more than to read the row.
+#[test]
+fn a_statement_is_not_prepared_anew_for_each_value() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let writer = open(&directory);
+    let reader = open_reader(&directory.path().join("store")).expect("opens");
+    for conn in [writer, reader] {
+        let mut statement = conn.prepare("SELECT 1 FROM event WHERE id = ?1 AND expires > ?2").expect("prepares");
+        for number in 0..3 {
+            assert!(!statement.exists(([number; 32], i64::from(number))).expect("asks"));
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+}
+
 fn join(running: Running) {
     let Running::Thread(thread) = running else { panic!("a thread was asked for") };
     thread.join().expect("the writer ends and does not panic");
@@ -265,7 +280,7 @@ fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
 fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
     let directory = tempfile::tempdir().expect("a directory");
     let conn = open(&directory);
-    conn.execute_batch("PRAGMA max_page_count = 60").expect("sets");
+    conn.execute_batch("PRAGMA max_page_count = 30").expect("sets");
     let events: Vec<Admitted> = (0..40).map(|_| wrap(8_000)).collect();
     let answers = answers(conn, events);
     let taken = answers.iter().filter(|answer| answer.contains(",true,")).count();
