@@ -198,6 +198,9 @@ impl Thread {
             if !job.given_up.load(Ordering::Relaxed) {
                 *bound.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(Bound { end: Instant::now() + job.within, given_up: job.given_up });
+                // One transaction for all statements of a query, or SQLite locks and unlocks the store for each. Where none
+                // can begin, the query itself finds out why.
+                let _transaction = self.conn.unchecked_transaction();
                 // A fault in one query must not take the reader from all others.
                 if catch_unwind(AssertUnwindSafe(|| (job.run)(&self.conn))).is_err() {
                     tracing::error!("a query panicked");
