@@ -142,6 +142,9 @@ pub struct Limits {
     pub body_timeout: u64,
     /// Bytes of bodies that are taken in at once, beyond 64 KiB for each address; one address has a quarter.
     pub max_body_bytes_total: usize,
+    /// Bytes of answers over HTTP that wait to be written, beyond one envelope of the largest size for each address; one
+    /// address has a quarter. Long answers are read from the store as they are written.
+    pub max_answer_bytes_total: usize,
     /// Seconds between pings.
     pub ping_interval: u64,
     /// Seconds without any frame from the client after which it is gone.
@@ -180,6 +183,7 @@ impl Default for Limits {
             head_timeout: 5,
             body_timeout: 30,
             max_body_bytes_total: 64 << 20,
+            max_answer_bytes_total: 64 << 20,
             ping_interval: 30,
             idle_timeout: 120,
             write_timeout: 30,

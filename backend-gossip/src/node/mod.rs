@@ -136,6 +136,8 @@ struct Shared {
     reconciled: Arc<Shares>,
     /// The bytes of bodies that are being taken in.
     bodies: Arc<Shares>,
+    /// The bytes of answers over HTTP that wait to be written.
+    answers: Arc<Shares>,
     stop: Stop,
     started: Instant,
 }
@@ -224,6 +226,11 @@ impl Node {
                 total: config.limits.max_body_bytes_total,
                 each: config.limits.max_body_bytes_total / 4,
                 always: BODIES_ALWAYS,
+            }),
+            answers: Shares::new(Bounds {
+                total: config.limits.max_answer_bytes_total,
+                each: config.limits.max_answer_bytes_total / 4,
+                always: http::ANSWERS_ALWAYS,
             }),
             roster: Roster::new(peers, store.peers().await?),
             hints,

@@ -42,6 +42,7 @@ pub(super) async fn metrics(
         connections: node.addresses.connections(),
         subscriptions: node.live.len(),
         pending_bytes: node.pending.bytes(),
+        answer_bytes: node.answers.kept(),
         is_ready: fault(&node).await.is_none(),
         peers: node.roster.gauges(last),
     };

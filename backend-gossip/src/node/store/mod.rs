@@ -250,14 +250,53 @@ impl Store {
         self.read(party, query::last_seq).await
     }
 
-    /// What is stored under these ids, in their order. Each is read and its id checked: who is told that something is
-    /// held relies on it.
+    /// Until when each of these is held, if it is. Each is read and its id checked: who is told that something is held
+    /// relies on it.
     ///
     /// # Errors
     /// `Storage`, `Timeout`, `Closed`.
-    pub(crate) async fn by_ids(&self, ids: Vec<EventId>, party: Party, now: Timestamp) -> Result<Vec<Option<Stored>>> {
+    pub(crate) async fn held_until(
+        &self,
+        ids: Arc<[EventId]>,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Timestamp>>> {
         let rot = Arc::clone(&self.rot);
-        self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now, &rot)).collect()).await
+        let until = move |conn: &Connection, id: &EventId| {
+            query::stored(conn, At::Id(id), now, &rot).map(|found| found.map(|event| event.expires))
+        };
+        self.read(party, move |conn| ids.iter().map(|id| until(conn, id)).collect()).await
+    }
+
+    /// What is stored under these ids from the one at this place on: so many bytes, and at least one id; and how many ids
+    /// that took.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn named(
+        &self,
+        ids: Arc<[EventId]>,
+        from: usize,
+        bytes: usize,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<(Vec<Stored>, usize)> {
+        let rot = Arc::clone(&self.rot);
+        let part = move |conn: &Connection| {
+            let (mut found, mut size, mut taken) = (Vec::new(), 0, 0);
+            for id in ids.get(from..).unwrap_or_default() {
+                taken += 1;
+                if let Some(event) = query::stored(conn, At::Id(id), now, &rot)? {
+                    size += event.json.len();
+                    found.push(event);
+                }
+                if size >= bytes {
+                    break;
+                }
+            }
+            Ok((found, taken))
+        };
+        self.read(party, part).await
     }
 
     /// Those of these ids of which nothing is known: neither stored nor gone.
