@@ -138,9 +138,11 @@ pub struct Limits {
     pub max_store_bytes: u64,
     /// Seconds for the head of an HTTP request.
     pub head_timeout: u64,
-    /// Seconds for the body of an HTTP request: 4 MiB over a slow line.
+    /// Seconds for the body of an HTTP request: 4 MiB over a slow line. So long a message over a WebSocket may take, too;
+    /// it is looked at with each ping.
     pub body_timeout: u64,
-    /// Bytes of bodies that are taken in at once, beyond 64 KiB for each address; one address has a quarter.
+    /// Bytes of bodies, and of WebSocket messages that are not whole yet, that are taken in at once, beyond 64 KiB for each
+    /// address; one address has a quarter.
     pub max_body_bytes_total: usize,
     /// Bytes of answers over HTTP that wait to be written, beyond one envelope of the largest size for each address; one
     /// address has a quarter. Long answers are read from the store as they are written.

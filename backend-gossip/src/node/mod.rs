@@ -19,6 +19,7 @@ mod context;
 mod cursor;
 mod filter;
 mod gate;
+mod half;
 mod http;
 mod identity;
 mod info;
