@@ -115,7 +115,8 @@ pub struct Limits {
     /// Bytes that may wait for all clients together; stored events take half of them at most. Beyond it each client has
     /// the one message that it is being sent.
     pub max_pending_total: usize,
-    /// Connections in all.
+    /// Connections in all. Those of one network (a /24 of IPv4, a /48 of IPv6) are half of them at most, but for what is
+    /// exempt.
     pub max_connections: usize,
     /// Connections of one address (for IPv6, of one /64).
     pub max_connections_per_address: usize,
