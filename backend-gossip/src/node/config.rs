@@ -135,7 +135,8 @@ pub struct Limits {
     pub max_mailbox_events: u64,
     /// Most stored bytes of one mailbox.
     pub max_mailbox_bytes: u64,
-    /// Most bytes of the whole store; above it only deletions are taken. 0: as much as the disk has.
+    /// Most bytes of the whole store; above it only deletions are taken, and a sixteenth beyond it only those that free as
+    /// much as they take. 0: as much as the disk has.
     pub max_store_bytes: u64,
     /// Seconds for the head of an HTTP request.
     pub head_timeout: u64,

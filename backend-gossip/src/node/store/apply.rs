@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp, anti_entropy::Item};
 
 use super::{
+    full::is_let_in,
     heal::{Healed, heal, is_right},
     row::guarded,
     vanish::{has_vanished, vanish},
@@ -83,10 +84,13 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
     if let Some(place) = known {
         return again(tx, event, place);
     }
-    if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
-        && !matches!(event.effect, Effect::Delete(_) | Effect::Vanish)
+    if known.is_none()
+        && let Some(bound) = quota.store_bytes
     {
-        return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
+        let bytes = store_bytes(tx)?;
+        if bytes > bound && !is_let_in(tx, event, bytes, bound)? {
+            return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
+        }
     }
     if !matches!(event.effect, Effect::Vanish) && has_vanished(tx, event)? {
         if event.origin == Origin::Peer {
@@ -354,7 +358,7 @@ pub(super) fn remove(tx: &Connection, seq: i64) -> Result<()> {
     Ok(())
 }
 
-fn counted_bytes(event: &Admitted) -> i64 {
+pub(super) fn counted_bytes(event: &Admitted) -> i64 {
     ROW_BYTES + i64::try_from(event.packed.tags.len() + event.packed.content.len()).unwrap_or(i64::MAX)
 }
 

@@ -3,6 +3,8 @@
 mod apply;
 mod arrivals;
 mod brought;
+mod empty;
+mod full;
 mod heal;
 mod mark;
 mod peers;

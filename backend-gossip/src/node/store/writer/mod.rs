@@ -31,6 +31,7 @@ use self::fault::Fault;
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
+    empty::remove_empty,
     peers,
     query::last_seq,
     rot::Rot,
@@ -132,6 +133,7 @@ impl Writer {
         let brought = Arc::new(Brought::after(last_seq(&kept.conn).map_err(storage)?));
         let desk = Desk {
             conn: kept.conn,
+            empty_after: 0,
             quota,
             recent,
             live,
@@ -214,6 +216,8 @@ struct Desk {
     fault: Arc<Mutex<Option<Fault>>>,
     brought: Arc<Brought>,
     batch: Vec<(Arc<Admitted>, Ticket)>,
+    /// How far empty mailboxes were looked for.
+    empty_after: i64,
     /// Peers to remember with the next commit.
     peers: Vec<PeerRow>,
     planted: Planted,
@@ -372,10 +376,12 @@ impl Desk {
         let removed = self.mending(|desk| {
             let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let removed = expire(&tx, now, EXPIRED_AT_ONCE)?;
-            tx.commit().map(|()| removed)
+            let empty_after = remove_empty(&tx, desk.empty_after)?;
+            tx.commit().map(|()| (removed, empty_after))
         });
         match removed {
-            Ok(removed) => {
+            Ok((removed, empty_after)) => {
+                self.empty_after = empty_after;
                 self.note(None);
                 self.forget(&removed);
                 self.metrics.expired.add(removed.len());
