@@ -7,7 +7,7 @@ use super::{
     full::is_let_in,
     heal::{Healed, heal, is_right},
     row::guarded,
-    vanish::{has_vanished, vanish},
+    vanish::{Rest, has_vanished, vanish},
 };
 use crate::node::{
     admitted::{Admitted, Effect, Origin},
@@ -42,11 +42,13 @@ pub(crate) struct Applied {
     pub(crate) counts: bool,
     /// The place of a rotten row that it put right.
     pub(crate) healed: Option<i64>,
+    /// What a request to vanish leaves to do.
+    pub(super) rest: Option<Rest>,
 }
 
 impl Applied {
     const fn without_effect(outcome: Outcome) -> Self {
-        Self { outcome, seq: None, removed: Vec::new(), counts: false, healed: None }
+        Self { outcome, seq: None, removed: Vec::new(), counts: false, healed: None, rest: None }
     }
 
     fn refused(reason: Reason, text: &'static str) -> Self {
@@ -81,7 +83,9 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
     let id = &event.facts.id.as_bytes()[..];
     let known: Option<i64> =
         tx.prepare_cached("SELECT seq FROM event WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()?;
-    if let Some(place) = known {
+    if let Some(place) = known
+        && (matches!(event.effect, Effect::Vanish) || !has_vanished(tx, event)?)
+    {
         return again(tx, event, place);
     }
     if known.is_none()
@@ -93,7 +97,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         }
     }
     if !matches!(event.effect, Effect::Vanish) && has_vanished(tx, event)? {
-        if event.origin == Origin::Peer {
+        if known.is_none() && event.origin == Origin::Peer {
             // Known for what it is from now on, or it would be fetched again and again.
             let facts = &event.facts;
             remember(tx, facts.id.as_bytes(), signed(facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
@@ -105,7 +109,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
         Effect::Vanish => match vanish(tx, event)? {
-            Some(removed) => Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? }),
+            Some((removed, rest)) => Ok(Applied { removed, rest, ..insert(tx, event, number_of(tx, event)?)? }),
             None => Ok(Applied::refused(Reason::Superseded, "a request that is as new has been carried out")),
         },
     }

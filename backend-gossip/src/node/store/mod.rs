@@ -6,6 +6,7 @@ mod brought;
 mod empty;
 mod full;
 mod heal;
+mod leaving;
 mod mark;
 mod peers;
 mod place;
@@ -122,7 +123,9 @@ impl Store {
         let rot = Arc::new(Rot::new(Arc::clone(&followers.metrics)));
         let readers = Readers::start(&path, &place, work, Arc::clone(&rot))?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
-        let kept = Kept { conn, held: Arc::clone(&held), rot: Arc::clone(&rot) };
+        let rests = vanish::rests(&conn).map_err(storage)?;
+        rests.iter().for_each(|rest| rot.leaving().add(rest.key, rest.before));
+        let kept = Kept { conn, rests, held: Arc::clone(&held), rot: Arc::clone(&rot) };
         let (writer, running) = Writer::start(kept, Quota::new(limits), followers, work, planted)?;
         Ok(Self {
             writer,

@@ -43,7 +43,7 @@ pub(super) fn open(directory: &tempfile::TempDir) -> Connection {
 }
 
 fn kept(conn: Connection) -> Kept {
-    Kept { conn, held: Arc::default(), rot: Arc::default() }
+    Kept { conn, rests: Vec::new(), held: Arc::default(), rot: Arc::default() }
 }
 
 pub(super) fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {

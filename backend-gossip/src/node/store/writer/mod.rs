@@ -7,10 +7,13 @@
 //! pass it on while the disk works, but then a subscriber could be given what is refused a moment later (deleted,
 //! over a quota, lost with the power), and a cursor could name a place in the order that nothing ever takes.
 
+mod clearing;
 mod fault;
+mod lanes;
 mod mend;
 
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
@@ -27,7 +30,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::fault::Fault;
+use self::{fault::Fault, lanes::Lanes};
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
@@ -36,6 +39,7 @@ use super::{
     query::last_seq,
     rot::Rot,
     schema::storage,
+    vanish::Rest,
 };
 use crate::node::{
     admitted::{Admitted, Origin},
@@ -48,8 +52,6 @@ use crate::node::{
     refusal::Outcome,
 };
 
-/// Most events of one commit: about 10 ms of work, so that no answer waits long behind others.
-const BATCH: usize = 512;
 /// Rows that one round of the collector removes.
 const EXPIRED_AT_ONCE: u32 = 500;
 
@@ -65,6 +67,8 @@ enum Op {
     Heal(i64, Arc<Admitted>),
     /// Make the indexes anew: one of them lacks a row.
     Mend,
+    /// Go on with what takes several commits.
+    GoOn,
     Stop,
 }
 
@@ -79,6 +83,8 @@ pub(crate) struct Writer {
 /// What the writer keeps.
 pub(super) struct Kept {
     pub(super) conn: Connection,
+    /// What requests to vanish have left to do.
+    pub(super) rests: Vec<Rest>,
     /// The ids that count as held.
     pub(super) held: Arc<RwLock<IdSet>>,
     pub(super) rot: Arc<Rot>,
@@ -131,8 +137,13 @@ impl Writer {
         let (queue, ops) = mpsc::unbounded_channel();
         let fault = Arc::default();
         let brought = Arc::new(Brought::after(last_seq(&kept.conn).map_err(storage)?));
+        if !kept.rests.is_empty() {
+            let _received = queue.send(Op::GoOn);
+        }
         let desk = Desk {
             conn: kept.conn,
+            rests: kept.rests.into(),
+            queue: queue.downgrade(),
             empty_after: 0,
             quota,
             recent,
@@ -143,7 +154,7 @@ impl Writer {
             mended: None,
             fault: Arc::clone(&fault),
             brought: Arc::clone(&brought),
-            batch: Vec::new(),
+            lanes: Lanes::default(),
             peers: Vec::new(),
             planted,
         };
@@ -215,7 +226,11 @@ struct Desk {
     mended: Option<Instant>,
     fault: Arc<Mutex<Option<Fault>>>,
     brought: Arc<Brought>,
-    batch: Vec<(Arc<Admitted>, Ticket)>,
+    lanes: Lanes,
+    /// What requests to vanish have left to do.
+    rests: VecDeque<Rest>,
+    /// For what the writer gives itself to do, as long as anybody else can.
+    queue: mpsc::WeakUnboundedSender<Op>,
     /// How far empty mailboxes were looked for.
     empty_after: i64,
     /// Peers to remember with the next commit.
@@ -248,7 +263,9 @@ impl Desk {
         let mut next = Some(first);
         while let Some(op) = next.take() {
             match op {
-                Op::Admit(event, ticket) => self.batch.push((event, ticket)),
+                Op::Admit(event, ticket) => self.lanes.push(event, ticket),
+                // It is done behind all that waits.
+                Op::GoOn => {}
                 Op::Expire(now, answer) => {
                     let more = self.expire(now);
                     let _gone = answer.send(more);
@@ -265,16 +282,21 @@ impl Desk {
                 }
                 Op::Stop => flow = ControlFlow::Break(()),
             }
-            if self.batch.len() < BATCH {
+            if !self.lanes.is_full() {
                 next = ops.try_recv().ok();
             }
         }
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.lanes.take();
         self.store(batch);
+        self.go_on();
         flow
     }
 
     fn finish(&mut self) {
+        while !self.lanes.is_empty() {
+            let batch = self.lanes.take();
+            self.store(batch);
+        }
         if !self.peers.is_empty()
             && let Err(error) = self.commit(std::iter::empty())
         {
@@ -355,8 +377,11 @@ impl Desk {
     }
 
     /// Answers for an event. What is left to pass on.
-    fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
+    fn settle(&mut self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
         self.forget(&applied.removed);
+        if let Some(rest) = applied.rest {
+            self.leave(rest);
+        }
         if let Some(place) = applied.healed {
             self.rot.is_right(place);
         }
@@ -373,6 +398,7 @@ impl Desk {
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {
+        self.rot.leaving().forget(Instant::now());
         let removed = self.mending(|desk| {
             let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let removed = expire(&tx, now, EXPIRED_AT_ONCE)?;
