@@ -81,6 +81,9 @@ pub use self::{
 
 /// How often is looked for what has expired.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// How often is tried whether the disk takes something again that did not. A full one is cleared by hand, and whoever did
+/// it looks at `/readyz`.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long stopping may take: the answers that are owed, the last commit, the end of the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -345,9 +348,10 @@ const fn hour(time: Timestamp) -> Timestamp {
     Timestamp(time.secs() - time.secs() % 3_600)
 }
 
-/// Removes what has expired, now and then.
+/// Removes what has expired, now and then; and looks whether a disk that failed does so still.
 async fn collect(node: Arc<Shared>) {
     let mut rounds = tokio::time::interval(COLLECT_EVERY);
+    let mut probes = tokio::time::interval(PROBE_EVERY);
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
@@ -356,6 +360,9 @@ async fn collect(node: Arc<Shared>) {
                 while node.store.writer().expire(hour(node.now())).await {}
                 node.store.mark().await;
             }
+            _ = probes.tick() => if node.store.writer().fault().is_some() {
+                node.store.writer().probe();
+            },
             () = stop.asked() => return,
         }
     }

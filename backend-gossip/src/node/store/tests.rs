@@ -311,6 +311,37 @@ fn a_store_that_cannot_be_written_refuses() {
     assert_eq!(answers.len(), 2);
 }
 
+/// Starts a writer, gives it an event too many, and has it look whether it can write. Whether there is a fault, before and
+/// after that.
+fn probed(conn: Connection, events: Vec<Admitted>) -> [Option<&'static str>; 2] {
+    let quota = Quota::new(&Limits::default());
+    let (writer, running) =
+        Writer::start(kept(conn), quota, Followers::default(), Work::Threads, Planted::default()).expect("starts");
+    let (batch, tickets) = Batch::new(events.len());
+    for (event, ticket) in events.into_iter().zip(tickets) {
+        writer.admit(Arc::new(event), ticket);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(batch.answers());
+    let before = writer.fault();
+    writer.probe();
+    writer.stop();
+    join(running);
+    [before, writer.fault()]
+}
+
+#[test]
+fn a_fault_is_over_when_something_can_be_written_though_nobody_tries() {
+    let (full, broken) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let conn = open(&full);
+    conn.execute_batch("PRAGMA max_page_count = 60").expect("sets");
+    // It has no place for another event, but for a few bytes.
+    assert_eq!(probed(conn, (0..40).map(|_| wrap(8_000)).collect()), [Some("the disk is full"), None]);
+    let conn = open(&broken);
+    conn.execute_batch("PRAGMA query_only = ON").expect("sets");
+    assert_eq!(probed(conn, vec![wrap(10)]), [Some("the store cannot be written"); 2]);
+}
+
 #[test]
 fn places_in_the_order_of_arrival_are_never_given_twice() {
     let directory = tempfile::tempdir().expect("a directory");

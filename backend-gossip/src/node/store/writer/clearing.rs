@@ -46,8 +46,8 @@ impl Desk {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "what has to go could not be removed; it is tried again");
-                self.rot.note(&error);
+                tracing::debug!(%error, "what has to go could not be removed; it is tried again");
+                self.fails(&error, 0);
                 self.rests.push_front(rest);
                 false
             }

@@ -30,7 +30,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{fault::Fault, lanes::Lanes};
+use self::{fault::Disk, lanes::Lanes};
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
@@ -69,6 +69,8 @@ enum Op {
     Mend,
     /// Go on with what takes several commits.
     GoOn,
+    /// See whether something can be written.
+    Probe,
     Stop,
 }
 
@@ -76,7 +78,7 @@ enum Op {
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    disk: Arc<Mutex<Disk>>,
     brought: Arc<Brought>,
 }
 
@@ -135,7 +137,7 @@ impl Writer {
                       queues never waits, on a thread or in a task"
         )]
         let (queue, ops) = mpsc::unbounded_channel();
-        let fault = Arc::default();
+        let disk = Arc::default();
         let brought = Arc::new(Brought::after(last_seq(&kept.conn).map_err(storage)?));
         if !kept.rests.is_empty() {
             let _received = queue.send(Op::GoOn);
@@ -152,7 +154,7 @@ impl Writer {
             held: kept.held,
             rot: kept.rot,
             mended: None,
-            fault: Arc::clone(&fault),
+            disk: Arc::clone(&disk),
             brought: Arc::clone(&brought),
             lanes: Lanes::default(),
             peers: Vec::new(),
@@ -166,7 +168,7 @@ impl Writer {
                 .map(Running::Thread)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
         };
-        Ok((Self { queue, fault, brought }, running))
+        Ok((Self { queue, disk, brought }, running))
     }
 
     /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
@@ -204,7 +206,12 @@ impl Writer {
 
     /// Why nothing can be stored, if that was so the last time.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).map(Fault::words)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).fault().map(fault::Fault::words)
+    }
+
+    /// Sees whether something can be written: where nothing could, and nobody comes who tries.
+    pub(crate) fn probe(&self) {
+        let _stopped = self.queue.send(Op::Probe);
     }
 
     /// Ends the writer once everything that is queued is done.
@@ -224,7 +231,7 @@ struct Desk {
     rot: Arc<Rot>,
     /// When the indexes were last made anew.
     mended: Option<Instant>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    disk: Arc<Mutex<Disk>>,
     brought: Arc<Brought>,
     lanes: Lanes,
     /// What requests to vanish have left to do.
@@ -266,6 +273,7 @@ impl Desk {
                 Op::Admit(event, ticket) => self.lanes.push(event, ticket),
                 // It is done behind all that waits.
                 Op::GoOn => {}
+                Op::Probe => self.probe(),
                 Op::Expire(now, answer) => {
                     let more = self.expire(now);
                     let _gone = answer.send(more);
@@ -316,7 +324,7 @@ impl Desk {
         }
         match self.mending(|desk| desk.commit(batch.iter().map(|(event, _)| &**event))) {
             Ok(applied) => {
-                self.note(None);
+                self.works();
                 let settled = batch.into_iter().zip(applied);
                 let fresh: Vec<Fresh> =
                     settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
@@ -328,16 +336,13 @@ impl Desk {
                 fresh.iter().for_each(|fresh| self.live.pass_on(fresh));
             }
             Err(error) if batch.len() == 1 => {
-                tracing::error!(%error, "an event could not be stored");
-                let fault = Fault::of(&error);
-                self.rot.note(&error);
-                self.note(Some(fault));
+                let fault = self.fails(&error, 1);
                 for (_, ticket) in batch {
                     ticket.refuse(fault.refusal());
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, events = batch.len(), "a commit failed; each event is tried alone");
+                tracing::debug!(%error, events = batch.len(), "a commit failed; each event is tried alone");
                 for one in batch {
                     self.store(vec![one]);
                 }
@@ -355,10 +360,6 @@ impl Desk {
         for item in items {
             held.remove(item);
         }
-    }
-
-    fn note(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     fn commit<'a>(&mut self, events: impl Iterator<Item = &'a Admitted>) -> rusqlite::Result<Vec<Applied>> {
@@ -408,15 +409,14 @@ impl Desk {
         match removed {
             Ok((removed, empty_after)) => {
                 self.empty_after = empty_after;
-                self.note(None);
+                self.works();
                 self.forget(&removed);
                 self.metrics.expired.add(removed.len());
                 removed.len() >= EXPIRED_AT_ONCE as usize
             }
             Err(error) => {
-                tracing::warn!(%error, "what has expired could not be removed");
-                self.rot.note(&error);
-                self.note(Some(Fault::of(&error)));
+                tracing::debug!(%error, "what has expired could not be removed");
+                self.fails(&error, 0);
                 false
             }
         }
