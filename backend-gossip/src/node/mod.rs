@@ -14,6 +14,7 @@
 
 mod addresses;
 mod admitted;
+mod checked;
 mod config;
 mod context;
 mod cursor;
@@ -172,9 +173,10 @@ impl Node {
     /// Opens the store and starts to listen.
     ///
     /// # Errors
-    /// `ConfigInvalid` for an address that cannot be listened on or a URL that is none; `Storage` where the store
+    /// `ConfigInvalid` for a setting that cannot work, an address that cannot be listened on or a URL that is none; `Storage` where the store
     /// cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
+        checked::check(&config)?;
         let peers = mesh::addresses(&config.peers)?;
         let candidates = Candidates::new(&config)?;
         let certificate = config.tls.clone().map(Certificate::read).transpose()?;
