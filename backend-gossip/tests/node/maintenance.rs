@@ -64,7 +64,7 @@ async fn a_check_finds_what_is_damaged_though_sqlite_does_not() {
     spoilt.sort_unstable();
     assert_eq!(named, spoilt);
     let nothing = tempfile::tempdir().expect("a directory");
-    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::Storage);
+    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]
