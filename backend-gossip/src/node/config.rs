@@ -19,6 +19,9 @@ pub struct NodeConfig {
     /// The URL under which clients reach the node, such as `wss://node.example`. It is what an AUTH event has to name,
     /// so a public node behind a proxy must set it. `None`: the address that it listens on.
     pub public_url: Option<String>,
+    /// Other URLs under which it is reached, such as `ws://inside:7447` in a private network: who reaches it there proves a
+    /// key for such a one.
+    pub other_urls: Vec<String>,
     /// The certificate by which the node speaks TLS itself. `None`: a proxy does, or nobody.
     pub tls: Option<TlsFiles>,
     /// Proxies that are believed who their clients are, by `X-Forwarded-For`.
@@ -62,6 +65,7 @@ impl Default for NodeConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: None,
             public_url: None,
+            other_urls: Vec::new(),
             tls: None,
             trusted_proxies: Vec::new(),
             metrics_from: Subnet::loopback().to_vec(),
