@@ -37,6 +37,7 @@ mod planted;
 mod policy;
 mod private;
 mod proxies;
+mod pulse;
 mod refusal;
 mod scrub;
 mod server;
@@ -59,6 +60,7 @@ use tokio::{
 use self::{
     addresses::Addresses,
     context::Work,
+    http::MailSets,
     intake::{Intake, RecentIds},
     live::Live,
     mesh::{Candidates, Hints, PeerAddress, Roster},
@@ -66,6 +68,7 @@ use self::{
     outbox::Pending,
     own_url::OwnUrl,
     policy::Policy,
+    pulse::Pulse,
     shares::{Bounds, Shares},
     store::{Followers, Store},
     tls::Certificate,
@@ -143,6 +146,9 @@ struct Shared {
     bodies: Arc<Shares>,
     /// The bytes of answers over HTTP that wait to be written.
     answers: Arc<Shares>,
+    /// Sets of ids that are kept for reconciliations over HTTP.
+    mail_sets: MailSets,
+    pulse: Pulse,
     stop: Stop,
     started: Instant,
 }
@@ -244,6 +250,8 @@ impl Node {
             metrics,
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
+            mail_sets: MailSets::default(),
+            pulse: Pulse::default(),
             stop: Stop(stop),
             started: Instant::now(),
             config,

@@ -14,6 +14,7 @@ mod problem;
 mod publishing;
 mod query;
 mod reconcile;
+mod sets;
 mod watch;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     answer::ALWAYS as ANSWERS_ALWAYS,
     envelopes::{MAX_BATCH, MAX_BATCH_BYTES},
     reconcile::MAX_MESSAGE as MAX_RECONCILE,
+    sets::MailSets,
 };
 use super::{
     Shared,

@@ -1,4 +1,5 @@
-//! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node keeps nothing between two of them.
+//! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node needs nothing from one to the next; what it keeps
+//! of a large mailbox only saves it reading it again.
 //!
 //! An owner reconciles its mailbox, a keeper the one that it names in the query, and a peer everything: `?set=whole`.
 
@@ -14,7 +15,7 @@ use talkbox_core::{
     anti_entropy::{FrameLimit, respond},
 };
 
-use super::{answer::Uncounted, body, caller, envelopes::caller_of, query::Query};
+use super::{answer::Uncounted, body, caller, envelopes::caller_of, query::Query, sets};
 use crate::node::{
     Shared,
     context::Work,
@@ -47,9 +48,8 @@ pub(super) async fn reconcile(
         Some(key) => {
             let mailbox = query.mailbox.unwrap_or_else(|| MailboxId::from(key));
             caller::may_read(&node, caller, mailbox, party).await?;
-            let set =
-                node.store.mail_of(mailbox, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
-            respond(&set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
+            let set = sets::mail_of(&node, mailbox, party).await?;
+            respond(&*set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
         }
         None => return Err(Refusal::new(Reason::AuthRequired, "who reconciles says as whom")),
     };

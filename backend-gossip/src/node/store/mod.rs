@@ -43,7 +43,7 @@ use self::{
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
     heal::sound,
-    query::{Key, Reader, Stored},
+    query::{Key, MailState, Reader, Stored},
     rot::Rot,
     row::Packed,
     schema::{AFTER_BACKUP, storage},
@@ -160,6 +160,15 @@ impl Store {
     pub(crate) async fn mail_of(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<SortedItems> {
         let rot = Arc::clone(&self.rot);
         self.read(party, move |conn| query::mail_of(conn, mailbox, now, &rot)).await
+    }
+
+    /// What tells whether the gift wraps of a mailbox are the same as before.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn mail_state(&self, mailbox: MailboxId, party: Party) -> Result<MailState> {
+        let rotten = self.rot.len();
+        self.read(party, move |conn| query::mail_state(conn, mailbox, rotten)).await
     }
 
     pub(crate) const fn writer(&self) -> &Writer {

@@ -165,6 +165,26 @@ pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp, rot
     items.filter_map(Result::transpose).collect()
 }
 
+/// How much mail a mailbox has, how large it is, and where the last of it stands: nothing comes or goes without one of
+/// them changing. And how many rows are known to be rotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MailState {
+    mailbox: Option<(i64, i64, Option<i64>)>,
+    rotten: usize,
+}
+
+/// The state of a mailbox.
+pub(super) fn mail_state(conn: &Connection, mailbox: MailboxId, rotten: usize) -> Result<MailState> {
+    let mailbox = conn
+        .prepare_cached(
+            "SELECT events, bytes, (SELECT max(seq) FROM event INDEXED BY event_arrival WHERE mailbox = m.id)
+             FROM mailbox m WHERE key = ?1",
+        )?
+        .query_row([&mailbox.as_bytes()[..]], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    Ok(MailState { mailbox, rotten })
+}
+
 /// The record of a mailbox.
 pub(super) fn record(conn: &Connection, mailbox: MailboxId, now: Timestamp, rot: &Rot) -> Result<Option<Stored>> {
     let seq: Option<i64> = conn

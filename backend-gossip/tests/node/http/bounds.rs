@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::support::{ask, get, lines, post, proof, publish};
-use crate::support::{NOW, PATIENCE, deletion, ids, key, node, node_with, wrap};
+use crate::support::{NOW, PATIENCE, deletion, ids, key, node, node_with, wrap, wrap_by};
 
 #[tokio::test]
 async fn batches_and_bodies_are_bounded() {
@@ -221,4 +221,48 @@ async fn answers_that_nobody_takes_are_bounded_for_each_address() {
     }
     assert!((1..24).contains(&refused), "a quarter of 4 MiB is room for some: {refused} refused");
     drop(waiting);
+}
+
+/// Reconciles nothing with all that a mailbox has: the ids that the node names.
+async fn named(node: &Node, owner: &SecretKey) -> BTreeSet<String> {
+    let mut mine = negentropy::NegentropyStorageVector::new();
+    mine.seal().expect("seals");
+    let mut engine = negentropy::Negentropy::owned(mine, 0).expect("an engine");
+    let (mut have, mut need) = (Vec::new(), Vec::new());
+    let mut message = Some(engine.initiate().expect("starts"));
+    while let Some(sent) = message {
+        let response = post(node, "/v1/reconcile", sent).by(owner).open().await;
+        assert_eq!(response.status().as_u16(), 200);
+        let body = axum::body::Body::new(response.into_body());
+        let answer = axum::body::to_bytes(body, 131_072).await.expect("arrives");
+        message = engine.reconcile_with_ids(&answer, &mut have, &mut need).expect("reconciles");
+    }
+    need.iter().map(|id| talkbox_core::hex::encode(&id.to_bytes())).collect()
+}
+
+#[tokio::test]
+async fn a_large_mailbox_is_read_once_for_the_messages_of_a_reconciliation() {
+    let (node, _) = node().await;
+    let (owner, author) = (key(), key());
+    let mail: Vec<Event> = (0..1_280).map(|n| wrap_by(&author, owner.id(), NOW.minus(n), &[])).collect();
+    for some in mail.chunks(256) {
+        publish(&node, &some.iter().collect::<Vec<_>>()).await;
+    }
+    let all: BTreeSet<String> = ids(&mail.iter().collect::<Vec<_>>()).into_iter().collect();
+    for _ in 0..2 {
+        assert!(named(&node, &owner).await == all);
+        assert_eq!(gauge(&node, "kept_sets").await, 1);
+    }
+    // What comes and what goes is in the next one.
+    let late = wrap(owner.id());
+    publish(&node, &[&late, &deletion(&owner, owner.id(), &[&mail[7]])]).await;
+    let mut now = all;
+    now.remove(&mail[7].id().to_hex());
+    now.insert(late.id().to_hex());
+    assert!(named(&node, &owner).await == now);
+    assert_eq!(gauge(&node, "kept_sets").await, 1, "in the place of the one before");
+    let small = key();
+    publish(&node, &[&wrap(small.id())]).await;
+    assert_eq!(named(&node, &small).await.len(), 1);
+    assert_eq!(gauge(&node, "kept_sets").await, 1, "a small one is read again");
 }
