@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore, crypto::ring, pki_types::ServerName};
 use talkbox_core::{Error, ErrorKind, Result, error::Retry};
 use tokio::{net::TcpStream, sync::OnceCell};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -79,12 +79,28 @@ fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
+/// Whether the certificate was refused because it is one to sign others by.
+fn is_authority(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 /// What is wrong with the certificate, if that is why the connection failed.
 fn certificate_error(endpoint: &Endpoint, error: &io::Error) -> Option<Error> {
     let Some(rustls::Error::InvalidCertificate(why)) = error.get_ref()?.downcast_ref() else { return None };
     let words = match why {
         CertificateError::UnknownIssuer => {
-            "is of an authority that is not trusted here; a private one can be named in SSL_CERT_FILE".to_owned()
+            "is of an authority that is not trusted here, or signed by itself: name the file of that authority, or of that \
+             certificate, in SSL_CERT_FILE"
+                .to_owned()
+        }
+        CertificateError::Other(other) if is_authority(other) => {
+            "is that of an authority itself (CA:TRUE), as `openssl req -x509` makes it, which no server's may be: make one \
+             with `-addext basicConstraints=critical,CA:FALSE`, and name its file in SSL_CERT_FILE"
+                .to_owned()
+        }
+        CertificateError::BadSignature => {
+            "names an authority that is trusted here and is not signed by it: one of the two may have been made anew"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _},
         net::UnixDatagram,
@@ -53,21 +53,62 @@ fn image_variables() -> BTreeMap<String, String> {
     line(&file("Dockerfile"), "ENV ").split_whitespace().map(|pair| of(pair).expect("a variable")).collect()
 }
 
-/// The services of the compose file, and the variables of each.
-fn services() -> Vec<(String, BTreeMap<String, String>)> {
+/// A service of the compose file.
+struct Service {
+    name: String,
+    /// Its port on the machine of whoever runs it.
+    published: u16,
+    /// Its variables, where those that they refer to are not set.
+    variables: BTreeMap<String, String>,
+}
+
+/// The services of the compose file.
+fn services() -> Vec<Service> {
     let text = file("compose.3nodes.yml");
     let (_, services) = text.split_once("\nservices:\n").expect("services");
     let (services, _) = services.split_once("\nvolumes:\n").expect("volumes");
-    let mut all: Vec<(String, BTreeMap<String, String>)> = Vec::new();
+    let mut all: Vec<Service> = Vec::new();
     for line in services.lines().filter(|line| !line.trim().is_empty()) {
         let (name, value) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
         if line.starts_with("  ") && !line.starts_with("   ") {
-            all.push((name.to_owned(), BTreeMap::new()));
+            all.push(Service { name: name.to_owned(), published: 0, variables: BTreeMap::new() });
+        } else if name == "ports" {
+            let ports = words(value.trim());
+            let (outside, inside) = ports[0].split_once(':').expect("two ports");
+            assert_eq!((ports.len(), inside), (1, "7447"));
+            all.last_mut().expect("a service").published = outside.parse().expect("a port");
         } else if name.starts_with("TALKBOX_") {
-            all.last_mut().expect("a service").1.insert(name.to_owned(), value.trim().to_owned());
+            let variables = &mut all.last_mut().expect("a service").variables;
+            variables.insert(name.to_owned(), by_default(value.trim()).to_owned());
         }
     }
     all
+}
+
+/// What `${NAME:-this}` gives where the variable is not set.
+fn by_default(value: &str) -> &str {
+    let inner = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    inner.map_or(value, |inner| inner.split_once(":-").expect("a default").1)
+}
+
+/// Passes connections on, as the engine does from a port that it publishes. The port.
+fn publish(inside: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            // The node may have ended.
+            let Ok(node) = TcpStream::connect(("127.0.0.1", inside)) else { continue };
+            for (from, to) in [(&client, &node), (&node, &client)] {
+                let (mut from, mut to) = (from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
+                std::thread::spawn(move || {
+                    let _broken = std::io::copy(&mut from, &mut to);
+                    let _closed = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    port
 }
 
 /// A port that is free now.
@@ -140,10 +181,16 @@ fn get(port: u16, path: &str) -> String {
 #[test]
 fn the_compose_file_gives_three_nodes_that_hold_the_same() {
     let services = services();
-    let ports: BTreeMap<&str, u16> = services.iter().map(|(name, _)| (name.as_str(), port())).collect();
+    let ports: BTreeMap<&str, u16> = services.iter().map(|service| (service.name.as_str(), port())).collect();
+    let published: BTreeMap<u16, u16> =
+        services.iter().map(|service| (service.published, publish(ports[service.name.as_str()]))).collect();
+    assert_eq!(published.len(), 3, "each has a port of its own");
     let here = |url: &str| {
-        ports.iter().fold(url.to_owned(), |url, (name, port)| {
+        let url = ports.iter().fold(url.to_owned(), |url, (name, port)| {
             url.replace(&format!("//{name}:7447"), &format!("//127.0.0.1:{port}"))
+        });
+        published.iter().fold(url, |url, (named, port)| {
+            url.replace(&format!("//localhost:{named}"), &format!("//localhost:{port}"))
         })
     };
     let (folder, programs) = (tempfile::tempdir().expect("a directory"), programs());
@@ -166,7 +213,7 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
     };
     let mut nodes: Vec<Running> = services
         .iter()
-        .map(|(name, own)| {
+        .map(|Service { name, variables: own, .. }| {
             let mut command = Command::new(programs.path().join(&entry[0]));
             command.args(&entry[1..]).env_clear().envs(environment(name, own)).env("HOME", folder.path());
             Running::start(&mut command)
@@ -176,9 +223,14 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
     nodes.iter_mut().for_each(Running::listens);
 
     let url = |name: &str| format!("http://127.0.0.1:{}", ports[name]);
-    let home = Home::with_nodes(&[&url("eu1")]);
+    // A client on the machine knows the ports that are published, and no others.
+    let outside = |service: &Service| format!("http://localhost:{}", published[&service.published]);
+    let home = Home::with_nodes(
+        &services.iter().map(outside).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     home.run(["new", "--plain-key"]).success();
     home.run(["send", &home.code(), "to all three"]).success();
+    assert_eq!(home.bodies(), ["to all three"]);
     let begun = Instant::now();
     loop {
         // Exit code 0 says that all hold the same, and the message is more than nothing.
@@ -191,7 +243,7 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let health = line(&image, "HEALTHCHECK").split_once(" CMD ").expect("a command").1;
-    for (name, own) in &services {
+    for Service { name, variables: own, .. } in &services {
         let mut check = Command::new("sh");
         let check = check.args(["-c", health]).env_clear().envs(environment(name, own));
         let check = check.env("HOME", folder.path()).env("TALKBOX_NODE_URL", url(name)).output().expect("runs");
@@ -200,7 +252,7 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
     for node in nodes {
         assert_eq!(node.stop(), Some(0));
     }
-    for (name, _) in &services {
+    for Service { name, .. } in &services {
         assert!(folder.path().join(name).join("node.sqlite3").is_file(), "{name}");
     }
 }

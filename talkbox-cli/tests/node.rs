@@ -102,3 +102,33 @@ fn a_second_node_is_told_what_stands_in_its_way() {
     let ran = home.run(["node", "--listen", "127.0.0.1:0", "--public-url", "http://node.example"]).ends(2).stderr;
     assert!(ran.contains("--public-url wss://"), "{ran}");
 }
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let home = Home::new();
+    let refused = |arguments: &[&str], name: &str| {
+        let ran = home.run([&["node", "--listen", "127.0.0.1:0"][..], arguments].concat()).ends(2).stderr;
+        assert!(ran.contains(name), "{name}: {ran}");
+    };
+    refused(&["--max-connections", "0"], "max_connections has to be at least 1");
+    refused(&["--max-connections-per-address", "0"], "max_connections_per_address has to be at least 1");
+    refused(&["--public-url", "wss://node.example/?a=b"], "a query or a fragment");
+    refused(&["--public-url", "wss://node.example/#x"], "a query or a fragment");
+    refused(&["--other-url", "https://node.example"], "ws or wss");
+    refused(&["--name", "two\nlines"], "the setting name");
+    for line in ["max_filters = 0", "min_work = 99", "ping_interval = 0", "query_timeout = 0", "max_limit = 0"] {
+        home.write("node.toml", &format!("[limits]\n{line}\n"));
+        let file = home.path().join("node.toml");
+        refused(&["--settings", file.to_str().expect("text")], line.split_once(' ').expect("a name").0);
+    }
+}
+
+#[test]
+fn a_folder_without_a_store_is_told_as_such() {
+    let home = Home::new();
+    for action in [&["verify"][..], &["gc", "--dry-run"], &["backup", "--to", "copy"]] {
+        let ran = home.run([&["node"][..], action, &["--data", "nowhere"]].concat()).ends(2).stderr;
+        assert!(ran.contains("there is no store of a node in this folder") && ran.contains("nowhere"), "{ran}");
+        assert!(ran.contains("--data DIR"), "{ran}");
+    }
+}

@@ -1,7 +1,8 @@
 //! What is counted per address: connections, and how much is asked for. It brakes one client in favour of the others.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{HashMap, hash_map},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,9 +11,11 @@ use tokio::time::Instant;
 
 use super::config::Limits;
 
-/// Addresses that are remembered. A client needs an entry while it is connected and for a while after; more than this
-/// are an attack, which the limit on connections meets.
+/// Addresses that are remembered: 2 MB. A client needs an entry while it is connected and for a while after. Where many
+/// connections are allowed it is twice as many as these, so that there are always some to forget.
 const MAX_ADDRESSES: usize = 16_384;
+/// Addresses that are forgotten together where there is no room: to find them, all are looked at once.
+const FORGOTTEN_TOGETHER: usize = 1_024;
 
 /// All addresses of a node.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ struct Table {
     /// The number of the next connection that is its own party.
     next: u64,
     entries: HashMap<Counted, Entry>,
+    /// The connections of each network.
+    networks: HashMap<Network, usize>,
 }
 
 /// Who is given a share of what the node has: all connections of an address; or each connection where its address is
@@ -40,10 +45,26 @@ pub(crate) enum Party {
 }
 
 /// The part of an address that one client has: all of IPv4, the network of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Counted {
     V4([u8; 4]),
     V6([u8; 8]),
+}
+
+/// The addresses that one can have who has many: a /24 of IPv4, a /48 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Network {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Counted {
+    fn network(self) -> Network {
+        match self {
+            Self::V4([one, two, three, _]) => Network::V4([one, two, three]),
+            Self::V6([one, two, three, four, five, six, ..]) => Network::V6([one, two, three, four, five, six]),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,15 +126,14 @@ impl Addresses {
         }
         if let Some(counted) = counted {
             let now = Instant::now();
-            if table.entries.len() >= MAX_ADDRESSES && !table.entries.contains_key(&counted) {
-                let forget = f64::from(self.limits.burst_seconds);
-                table.entries.retain(|_, entry| {
-                    let idle = now.duration_since(entry.events.since.max(entry.requests.since)).as_secs_f64();
-                    entry.connections > 0 || idle < forget
-                });
-                if table.entries.len() >= MAX_ADDRESSES {
-                    return None;
-                }
+            // One network has half of the connections at most, so that the others always get in.
+            let of_network = table.networks.get(&counted.network()).copied().unwrap_or_default();
+            if is_connection && of_network >= self.limits.max_connections.div_ceil(2) {
+                return None;
+            }
+            let most = MAX_ADDRESSES.max(self.limits.max_connections.saturating_mul(2));
+            if table.entries.len() >= most && !table.entries.contains_key(&counted) {
+                table.forget();
             }
             let full =
                 |rate: u32| Bucket { tokens: f64::from(rate) * f64::from(self.limits.burst_seconds), since: now };
@@ -126,6 +146,9 @@ impl Addresses {
                 return None;
             }
             entry.connections += 1;
+            if is_connection {
+                *table.networks.entry(counted.network()).or_default() += 1;
+            }
         }
         table.connections += usize::from(is_connection);
         let party = match counted {
@@ -188,8 +211,42 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let mut table = self.addresses.lock();
         table.connections -= usize::from(self.is_connection);
-        if let Some(entry) = self.counted().and_then(|counted| table.entries.get_mut(&counted)) {
+        let Some(counted) = self.counted() else { return };
+        if let Some(entry) = table.entries.get_mut(&counted) {
             entry.connections -= 1;
+        }
+        if self.is_connection
+            && let hash_map::Entry::Occupied(mut connections) = table.networks.entry(counted.network())
+        {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Makes room: forgets addresses without a connection, those of the largest networks first and of these the ones that
+    /// were not heard of for longest. Who has so many addresses gains nothing by a full bucket for one of them.
+    fn forget(&mut self) {
+        let mut sizes: HashMap<Network, usize> = HashMap::new();
+        let idle = || self.entries.iter().filter(|(_, entry)| entry.connections == 0);
+        for (counted, _) in idle() {
+            *sizes.entry(counted.network()).or_default() += 1;
+        }
+        let mut idle: Vec<_> = idle()
+            .map(|(counted, entry)| {
+                let size = sizes.get(&counted.network()).copied().unwrap_or_default();
+                (Reverse(size), entry.events.since.max(entry.requests.since), *counted)
+            })
+            .collect();
+        if idle.len() > FORGOTTEN_TOGETHER {
+            idle.select_nth_unstable(FORGOTTEN_TOGETHER);
+            idle.truncate(FORGOTTEN_TOGETHER);
+        }
+        for (_, _, counted) in idle {
+            self.entries.remove(&counted);
         }
     }
 }
@@ -243,6 +300,30 @@ mod tests {
         let _clients = [(); 2].map(|()| addresses.admit_client(ip("192.0.2.1")).expect("let in"));
         assert!(addresses.admit_client(ip("192.0.2.1")).is_none(), "two of one address");
         assert!(addresses.admit_client(ip("192.0.2.2")).is_some());
+    }
+
+    #[test]
+    fn one_network_keeps_no_other_out() {
+        let addresses = addresses(|limits| *limits = Limits { max_connections: 100, ..Limits::default() });
+        let known = addresses.admit(ip("192.0.2.1")).expect("let in");
+        while known.spend(Spend::Event) {}
+        drop(known);
+        let of_one = |n: u32| IpAddr::from([0x2001, 0xdb8, 1, n as u16, 0, 0, 0, (n >> 16) as u16]);
+        for n in 0..60_000 {
+            assert!(addresses.admit(of_one(n)).is_some(), "{n}");
+        }
+        assert!(addresses.lock().entries.len() <= MAX_ADDRESSES);
+        let connections: Vec<_> = (0..60_000).map_while(|n| addresses.admit(of_one(n))).collect();
+        assert_eq!(connections.len(), 50, "half of them");
+        for n in 0..=255 {
+            assert!(addresses.admit(ip(&format!("198.51.{n}.1"))).is_some(), "newcomers get in");
+        }
+        let known = addresses.admit(ip("192.0.2.1")).expect("let in");
+        let spent = (0..600).filter(|_| known.spend(Spend::Event)).count();
+        assert!(spent < 600, "it was not forgotten for their sake: {spent}");
+        drop((connections, known));
+        let table = addresses.lock();
+        assert_eq!((table.connections, table.networks.len()), (0, 0));
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct NodeConfig {
     /// The URL under which clients reach the node, such as `wss://node.example`. It is what an AUTH event has to name,
     /// so a public node behind a proxy must set it. `None`: the address that it listens on.
     pub public_url: Option<String>,
+    /// Other URLs under which it is reached, such as `ws://inside:7447` in a private network: who reaches it there proves a
+    /// key for such a one.
+    pub other_urls: Vec<String>,
     /// The certificate by which the node speaks TLS itself. `None`: a proxy does, or nobody.
     pub tls: Option<TlsFiles>,
     /// Proxies that are believed who their clients are, by `X-Forwarded-For`.
@@ -62,6 +65,7 @@ impl Default for NodeConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: None,
             public_url: None,
+            other_urls: Vec::new(),
             tls: None,
             trusted_proxies: Vec::new(),
             metrics_from: Subnet::loopback().to_vec(),
@@ -115,7 +119,8 @@ pub struct Limits {
     /// Bytes that may wait for all clients together; stored events take half of them at most. Beyond it each client has
     /// the one message that it is being sent.
     pub max_pending_total: usize,
-    /// Connections in all.
+    /// Connections in all. Those of one network (a /24 of IPv4, a /48 of IPv6) are half of them at most, but for what is
+    /// exempt.
     pub max_connections: usize,
     /// Connections of one address (for IPv6, of one /64).
     pub max_connections_per_address: usize,
@@ -134,14 +139,20 @@ pub struct Limits {
     pub max_mailbox_events: u64,
     /// Most stored bytes of one mailbox.
     pub max_mailbox_bytes: u64,
-    /// Most bytes of the whole store; above it only deletions are taken. 0: as much as the disk has.
+    /// Most bytes of the whole store; above it only deletions are taken, and a sixteenth beyond it only those that free as
+    /// much as they take. 0: as much as the disk has.
     pub max_store_bytes: u64,
     /// Seconds for the head of an HTTP request.
     pub head_timeout: u64,
-    /// Seconds for the body of an HTTP request: 4 MiB over a slow line.
+    /// Seconds for the body of an HTTP request: 4 MiB over a slow line. So long a message over a WebSocket may take, too;
+    /// it is looked at with each ping.
     pub body_timeout: u64,
-    /// Bytes of bodies that are taken in at once, beyond 64 KiB for each address; one address has a quarter.
+    /// Bytes of bodies, and of WebSocket messages that are not whole yet, that are taken in at once, beyond 64 KiB for each
+    /// address; one address has a quarter.
     pub max_body_bytes_total: usize,
+    /// Bytes of answers over HTTP that wait to be written, beyond one envelope of the largest size for each address; one
+    /// address has a quarter. Long answers are read from the store as they are written.
+    pub max_answer_bytes_total: usize,
     /// Seconds between pings.
     pub ping_interval: u64,
     /// Seconds without any frame from the client after which it is gone.
@@ -180,6 +191,7 @@ impl Default for Limits {
             head_timeout: 5,
             body_timeout: 30,
             max_body_bytes_total: 64 << 20,
+            max_answer_bytes_total: 64 << 20,
             ping_interval: 30,
             idle_timeout: 120,
             write_timeout: 30,

@@ -3,10 +3,15 @@
 use serde_json::{Value, json};
 use talkbox_core::{
     PublicKey,
-    envelope::{MAX_ENVELOPE_BYTES, MAX_FUTURE},
+    envelope::{DEFAULT_RETENTION, MAX_ENVELOPE_BYTES, MAX_FUTURE, MAX_RETENTION},
+    record::{MAX_RECORD_BYTES, RECORD_WORK},
 };
 
-use super::{config::NodeConfig, policy::MAX_TAGS, session::MAX_SUBSCRIPTION_NAME};
+use super::{
+    config::NodeConfig,
+    policy::{KINDS, MAX_TAG_VALUE, MAX_TAGS},
+    session::MAX_SUBSCRIPTION_NAME,
+};
 
 /// The NIPs that the node keeps to.
 const NIPS: [u16; 10] = [1, 9, 11, 13, 40, 42, 45, 59, 62, 77];
@@ -38,7 +43,30 @@ pub(crate) fn document(config: &NodeConfig, key: &PublicKey) -> Value {
             "payment_required": false,
             // Only some kinds are taken.
             "restricted_writes": true,
+            "created_at_lower_limit": MAX_RETENTION,
             "created_at_upper_limit": MAX_FUTURE,
         },
+        // What NIP-11 has no field for: it had `retention`, and has no more.
+        "talkbox": {
+            "kinds": KINDS,
+            "max_event_bytes": { "1059": MAX_ENVELOPE_BYTES, "others": MAX_RECORD_BYTES },
+            "max_tag_value_bytes": MAX_TAG_VALUE,
+            "max_filter_values": limits.max_values,
+            "min_record_pow_difficulty": RECORD_WORK,
+            // Seconds from `created_at`: without an expiration, and at most.
+            "retention": { "default": DEFAULT_RETENTION, "max": MAX_RETENTION },
+            // Of one address; `null` for any number.
+            "events_per_second": any(limits.events_per_second),
+            "requests_per_second": any(limits.requests_per_second),
+            "burst_seconds": limits.burst_seconds,
+            "max_connections": limits.max_connections_per_address,
+            "max_mailbox_events": limits.max_mailbox_events,
+            "max_mailbox_bytes": limits.max_mailbox_bytes,
+        },
     })
+}
+
+/// A rate, where there is one.
+fn any(rate: u32) -> Option<u32> {
+    Some(rate).filter(|rate| *rate > 0)
 }

@@ -40,8 +40,8 @@ pub struct BackedUp {
 /// and peers notice that the order of arrival is another. The key of the node is not in it.
 ///
 /// # Errors
-/// `InvalidInput` where the file is there already; `Storage` where there is no store or the copy fails: then nothing is
-/// left behind.
+/// `InvalidInput` where the file is there already or there is no store; `Storage` where the copy fails: then nothing is left
+/// behind.
 pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
     let source = open(data)?;
     // Reserves the name, so that nothing is overwritten.
@@ -107,7 +107,7 @@ impl Verified {
 /// 60 µs an event. It changes nothing: what is damaged a running node fetches from its peers, and indexes it makes anew.
 ///
 /// # Errors
-/// `Storage` where there is no store or it cannot be read at all.
+/// `InvalidInput` where there is no store; `Storage` where it cannot be read at all.
 pub fn verify(data: &Path) -> Result<Verified> {
     let conn = open(data)?;
     let mut found = Verified::default();
@@ -158,7 +158,7 @@ pub struct Collectable {
 /// What the node would remove from the store in this folder at this time. A running node does that every minute.
 ///
 /// # Errors
-/// `Storage` where there is no store or it cannot be read.
+/// `InvalidInput` where there is no store; `Storage` where it cannot be read.
 pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
     let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
     open(data)?
@@ -179,6 +179,10 @@ pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
 /// Opens the store to read it.
 fn open(data: &Path) -> Result<Connection> {
     let path = data.join(FILE);
+    if !path.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "there is no store of a node in this folder")
+            .with("folder", data.display()));
+    }
     // Not read-only: the log of a node that was killed has to be read, too.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn =

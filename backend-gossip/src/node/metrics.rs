@@ -85,6 +85,8 @@ pub(crate) struct Gauges {
     pub(crate) connections: usize,
     pub(crate) subscriptions: usize,
     pub(crate) pending_bytes: usize,
+    pub(crate) answer_bytes: usize,
+    pub(crate) kept_sets: usize,
     pub(crate) is_ready: bool,
     pub(crate) peers: Vec<PeerGauges>,
 }
@@ -135,6 +137,8 @@ pub(crate) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
         ("connections", "Open connections.", gauges.connections as u64),
         ("subscriptions", "Open subscriptions and watches.", gauges.subscriptions as u64),
         ("pending_bytes", "Bytes that wait for slow clients.", gauges.pending_bytes as u64),
+        ("kept_sets", "Mailboxes whose ids are kept for reconciliations.", gauges.kept_sets as u64),
+        ("answer_bytes", "Bytes that are kept for answers over HTTP.", gauges.answer_bytes as u64),
         ("ready", "Whether the node is ready.", u64::from(gauges.is_ready)),
     ] {
         page.family(name, "gauge", help);

@@ -14,11 +14,13 @@
 
 mod addresses;
 mod admitted;
+mod checked;
 mod config;
 mod context;
 mod cursor;
 mod filter;
 mod gate;
+mod half;
 mod http;
 mod identity;
 mod info;
@@ -35,6 +37,7 @@ mod planted;
 mod policy;
 mod private;
 mod proxies;
+mod pulse;
 mod refusal;
 mod scrub;
 mod server;
@@ -57,6 +60,7 @@ use tokio::{
 use self::{
     addresses::Addresses,
     context::Work,
+    http::MailSets,
     intake::{Intake, RecentIds},
     live::Live,
     mesh::{Candidates, Hints, PeerAddress, Roster},
@@ -64,6 +68,7 @@ use self::{
     outbox::Pending,
     own_url::OwnUrl,
     policy::Policy,
+    pulse::Pulse,
     shares::{Bounds, Shares},
     store::{Followers, Store},
     tls::Certificate,
@@ -80,6 +85,9 @@ pub use self::{
 
 /// How often is looked for what has expired.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// How often is tried whether the disk takes something again that did not. A full one is cleared by hand, and whoever did
+/// it looks at `/readyz`.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long stopping may take: the answers that are owed, the last commit, the end of the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -136,6 +144,11 @@ struct Shared {
     reconciled: Arc<Shares>,
     /// The bytes of bodies that are being taken in.
     bodies: Arc<Shares>,
+    /// The bytes of answers over HTTP that wait to be written.
+    answers: Arc<Shares>,
+    /// Sets of ids that are kept for reconciliations over HTTP.
+    mail_sets: MailSets,
+    pulse: Pulse,
     stop: Stop,
     started: Instant,
 }
@@ -166,9 +179,10 @@ impl Node {
     /// Opens the store and starts to listen.
     ///
     /// # Errors
-    /// `ConfigInvalid` for an address that cannot be listened on or a URL that is none; `Storage` where the store
+    /// `ConfigInvalid` for a setting that cannot work, an address that cannot be listened on or a URL that is none; `Storage` where the store
     /// cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
+        checked::check(&config)?;
         let peers = mesh::addresses(&config.peers)?;
         let candidates = Candidates::new(&config)?;
         let certificate = config.tls.clone().map(Certificate::read).transpose()?;
@@ -225,12 +239,19 @@ impl Node {
                 each: config.limits.max_body_bytes_total / 4,
                 always: BODIES_ALWAYS,
             }),
+            answers: Shares::new(Bounds {
+                total: config.limits.max_answer_bytes_total,
+                each: config.limits.max_answer_bytes_total / 4,
+                always: http::ANSWERS_ALWAYS,
+            }),
             roster: Roster::new(peers, store.peers().await?),
             hints,
             candidates,
             metrics,
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
+            mail_sets: MailSets::default(),
+            pulse: Pulse::default(),
             stop: Stop(stop),
             started: Instant::now(),
             config,
@@ -337,9 +358,10 @@ const fn hour(time: Timestamp) -> Timestamp {
     Timestamp(time.secs() - time.secs() % 3_600)
 }
 
-/// Removes what has expired, now and then.
+/// Removes what has expired, now and then; and looks whether a disk that failed does so still.
 async fn collect(node: Arc<Shared>) {
     let mut rounds = tokio::time::interval(COLLECT_EVERY);
+    let mut probes = tokio::time::interval(PROBE_EVERY);
     let mut stop = node.stop.clone();
     loop {
         tokio::select! {
@@ -348,6 +370,9 @@ async fn collect(node: Arc<Shared>) {
                 while node.store.writer().expire(hour(node.now())).await {}
                 node.store.mark().await;
             }
+            _ = probes.tick() => if node.store.writer().fault().is_some() {
+                node.store.writer().probe();
+            },
             () = stop.asked() => return,
         }
     }

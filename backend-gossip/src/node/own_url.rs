@@ -7,56 +7,80 @@ use url::{Host, Url};
 
 use super::config::NodeConfig;
 
-/// The URL of the WebSocket; that of HTTP is the same but for the scheme.
+/// The URL of the WebSocket; that of HTTP is the same but for the scheme. And others under which the node is reached, such
+/// as one inside of a private network.
 #[derive(Clone, Debug)]
-pub(crate) struct OwnUrl(Url);
+pub(crate) struct OwnUrl {
+    public: Url,
+    others: Vec<Url>,
+}
 
 impl OwnUrl {
-    /// The configured URL, or the address that the node listens on.
+    /// The configured URLs, or the address that the node listens on.
     ///
     /// # Errors
     /// `ConfigInvalid` for what is no URL of a WebSocket.
     pub(crate) fn new(config: &NodeConfig, address: SocketAddr) -> Result<Self> {
         let scheme = if config.tls.is_some() { "wss" } else { "ws" };
         let text = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
-        let invalid = |why: &'static str| Error::new(ErrorKind::ConfigInvalid, why).with("public_url", &text);
-        let url = Url::parse(&text).map_err(|error| invalid("the public URL is none").source(error))?;
-        if !matches!(url.scheme(), "ws" | "wss") || url.host().is_none() {
-            return Err(invalid("the public URL is not one of a WebSocket (ws or wss)"));
-        }
-        Ok(Self(url))
+        let others = config.other_urls.iter().map(|text| read("other_url", text)).collect::<Result<_>>()?;
+        Ok(Self { public: read("public_url", &text)?, others })
     }
 
     /// The URL of a peer, by which it is named as a relay, too.
     pub(crate) fn of_peer(url: &Url) -> Self {
-        Self(url.clone())
+        Self { public: url.clone(), others: Vec::new() }
     }
 
     /// Whether a URL names this node as a relay: by host, port and path.
     pub(crate) fn is_relay(&self, url: &str) -> bool {
-        Url::parse(url).is_ok_and(|url| self.is_at(&url) && path(&url) == path(&self.0))
+        Url::parse(url).is_ok_and(|url| self.all().any(|own| is_at(own, &url) && path(&url) == path(own)))
     }
 
     /// Whether a URL names a request to this node, whose path and query are these.
     pub(crate) fn is_request(&self, url: &str, asked: &str) -> bool {
-        Url::parse(url).is_ok_and(|url| {
-            let (asked_path, query) = match asked.split_once('?') {
-                Some((path, query)) => (path, Some(query)),
-                None => (asked, None),
-            };
-            self.is_at(&url) && url.path() == format!("{}{asked_path}", path(&self.0)) && url.query() == query
-        })
+        let (asked_path, query) = match asked.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (asked, None),
+        };
+        let is_it = |own: &Url, url: &Url| {
+            is_at(own, url) && url.path() == format!("{}{asked_path}", path(own)) && url.query() == query
+        };
+        Url::parse(url).is_ok_and(|url| self.all().any(|own| is_it(own, &url)))
     }
 
-    fn is_at(&self, url: &Url) -> bool {
-        host(url) == host(&self.0) && port(url) == port(&self.0)
+    fn all(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.public).chain(&self.others)
     }
 }
 
 impl fmt::Display for OwnUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.public.fmt(f)
     }
+}
+
+/// Reads the URL of a setting.
+fn read(setting: &'static str, text: &str) -> Result<Url> {
+    let invalid = |why: &'static str| Error::new(ErrorKind::ConfigInvalid, why).with(setting, text);
+    let url = Url::parse(text).map_err(|error| invalid("the URL of the node is none").source(error))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // Without what was given: it may be a secret.
+        let why = "the URL of the node has a user or a password, which would be shown to everybody";
+        return Err(Error::new(ErrorKind::ConfigInvalid, why).with(setting, "…"));
+    }
+    if !matches!(url.scheme(), "ws" | "wss") || url.host().is_none() {
+        return Err(invalid("the URL of the node is not one of a WebSocket (ws or wss)"));
+    }
+    // Clients put paths behind it, and sign what comes of that.
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(invalid("the URL of the node has a query or a fragment, behind which no path can stand"));
+    }
+    Ok(url)
+}
+
+fn is_at(own: &Url, url: &Url) -> bool {
+    host(url) == host(own) && port(url) == port(own)
 }
 
 fn path(url: &Url) -> &str {
@@ -90,7 +114,44 @@ mod tests {
     use super::*;
 
     fn own(url: &str) -> OwnUrl {
-        OwnUrl(Url::parse(url).expect("a URL"))
+        OwnUrl::of_peer(&Url::parse(url).expect("a URL"))
+    }
+
+    #[test]
+    fn a_public_url_is_one_that_paths_can_stand_behind() {
+        let read = |text: &str| {
+            let config = NodeConfig { public_url: Some(text.to_owned()), ..NodeConfig::default() };
+            OwnUrl::new(&config, SocketAddr::from(([127, 0, 0, 1], 1)))
+        };
+        assert!(read("wss://node.example/box").is_ok());
+        for wrong in [
+            "",
+            "node.example",
+            "https://node.example",
+            "wss://node.example/?a=b",
+            "wss://node.example?",
+            "wss://node.example/#x",
+            "wss://me@node.example",
+            "wss://:secret@node.example",
+        ] {
+            assert_eq!(read(wrong).expect_err(wrong).kind(), ErrorKind::ConfigInvalid, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_node_has_other_urls_too() {
+        let config = NodeConfig {
+            public_url: Some("wss://node.example".to_owned()),
+            other_urls: vec!["ws://inside:7447/box".to_owned()],
+            ..NodeConfig::default()
+        };
+        let own = OwnUrl::new(&config, SocketAddr::from(([127, 0, 0, 1], 1))).expect("URLs");
+        assert!(own.is_relay("wss://node.example") && own.is_relay("ws://inside:7447/box"));
+        assert!(own.is_request("http://inside:7447/box/v1/log", "/v1/log"));
+        assert!(!own.is_request("https://node.example/box/v1/log", "/v1/log"));
+        assert_eq!(own.to_string(), "wss://node.example/");
+        let wrong = NodeConfig { other_urls: vec!["http://inside".to_owned()], ..NodeConfig::default() };
+        assert!(OwnUrl::new(&wrong, SocketAddr::from(([127, 0, 0, 1], 1))).is_err());
     }
 
     #[test]

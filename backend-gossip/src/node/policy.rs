@@ -18,10 +18,14 @@ use super::{
 /// Most tags of an event: a deletion of 100 envelopes has 102.
 pub(crate) const MAX_TAGS: usize = 128;
 /// Most bytes of one value of a tag, as at other relays.
-const MAX_TAG_VALUE: usize = 1_024;
+pub(crate) const MAX_TAG_VALUE: usize = 1_024;
 /// How long a deletion is kept after its time: the 400 days that an envelope can be kept, and the 2 days by which it
 /// may be dated back. In seconds.
 const DELETION_KEPT: u64 = MAX_RETENTION + envelope::MAX_BACKDATE;
+
+/// The kinds that are taken.
+pub(crate) const KINDS: [u16; 6] =
+    [kind::DELETION, kind::VANISH, kind::GIFT_WRAP, kind::INBOX_RELAYS, kind::HINT, kind::RECORD];
 
 /// What is done with an event of an accepted kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +193,12 @@ mod tests {
 
     fn reason(result: Result<Terms, Refusal>) -> Option<Reason> {
         result.err().map(|refusal| refusal.reason())
+    }
+
+    #[test]
+    fn the_kinds_that_are_named_are_those_that_are_taken() {
+        let taken: Vec<u16> = (0..=u16::MAX).filter(|kind| Treatment::of(*kind).is_some()).collect();
+        assert_eq!(taken, KINDS);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Shared,
     addresses::Pass,
+    half::{Counting, Half},
     http, info,
     listen::{Listen, Stream},
     proxies,
@@ -60,8 +61,8 @@ pub(crate) async fn run(mut listener: Box<dyn Listen>, tls: Option<TlsAcceptor>,
                 Ok((stream, address)) => match admit(&node, address) {
                     Some(pass) => {
                         tracing::debug!(client = %address, "a connection");
-                        let connection =
-                            Connection { address, client: address.ip(), pass: Arc::new(pass), alive: alive.clone() };
+                        let (pass, half, alive) = (Arc::new(pass), Arc::default(), alive.clone());
+                        let connection = Connection { address, client: address.ip(), pass, half, alive };
                         let (router, node, tls) = (router.clone(), Arc::clone(&node), tls.clone());
                         tokio::spawn(async move {
                             match tls {
@@ -96,6 +97,7 @@ pub(crate) struct Connection {
     /// Whose it is: that of the connection, or what a trusted proxy says.
     pub(crate) client: IpAddr,
     pub(crate) pass: Arc<Pass>,
+    half: Arc<Half>,
     alive: Alive,
 }
 
@@ -118,7 +120,7 @@ async fn serve(stream: Box<dyn Stream>, router: Router, node: Arc<Shared>, conne
     let limits = &node.config.limits;
     let address = connection.address;
     // A client that takes nothing of its answer is not waited for.
-    let mut stream = TimeoutStream::new(stream);
+    let mut stream = TimeoutStream::new(Counting::new(stream, Arc::clone(&connection.half)));
     stream.set_write_timeout(Some(Duration::from_secs(limits.write_timeout)));
     let router = TowerToHyperService::new(router);
     let asked = Arc::clone(&node);
@@ -178,8 +180,9 @@ async fn root(
         let most = node.config.limits.max_message_bytes;
         let upgrade = upgrade.read_buffer_size(READ_BUFFER);
         return upgrade.max_message_size(most).max_frame_size(most).on_upgrade(move |socket| async move {
-            let Connection { address, pass, alive, .. } = connection;
-            session::run(socket, node, pass).await;
+            let Connection { address, pass, half, alive, .. } = connection;
+            half.count(Arc::clone(&node.bodies), pass.party());
+            session::run(socket, node, pass, half).await;
             tracing::debug!(client = %address, "a connection has ended");
             drop(alive);
         });

@@ -63,6 +63,11 @@ impl Shares {
         claim.grow(amount).map(|()| claim)
     }
 
+    /// How much all parties keep.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().each.values().sum()
+    }
+
     fn change(&self, party: Party, change: impl FnOnce(usize) -> usize) -> Result<(), Full> {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -70,7 +75,8 @@ impl Shares {
         let after = change(before);
         let beyond = |amount: usize| amount.saturating_sub(self.bounds.always);
         let total = table.total - beyond(before) + beyond(after);
-        if after > before && after > self.bounds.each {
+        // Whatever the bounds are, each has what it always has.
+        if after > before && after > self.bounds.each.max(self.bounds.always) {
             return Err(Full::Party);
         }
         if total > table.total && total > self.bounds.total {

@@ -206,3 +206,81 @@ async fn a_silent_client_is_given_up() {
     let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the node closes");
 }
+
+/// A WebSocket by hand, so that a message can be left half.
+async fn open_by_hand(node: &talkbox_backend_gossip::node::Node) -> TcpStream {
+    let mut stream = TcpStream::connect(node.addr()).await.expect("connects");
+    let request = format!(
+        "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        node.addr()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sends");
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.expect("answers");
+    assert_eq!(&head, b"HTTP/1.1 101");
+    stream
+}
+
+/// The beginning of a text, in a frame that is not the last: with no mask but zeros.
+fn beginning(bytes: u16) -> Vec<u8> {
+    let mut frame = vec![0x01, 0x80 | 126];
+    frame.extend(bytes.to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(vec![b' '; usize::from(bytes)]);
+    frame
+}
+
+/// What comes until the node closes.
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    let _reset = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the node closes");
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+#[tokio::test]
+async fn halves_of_messages_are_bounded_for_each_address() {
+    let (node, _) = node_with(|config| {
+        config.limits.exempt_loopback = false;
+        config.limits.max_body_bytes_total = 400_000;
+    })
+    .await;
+    let mut halves = Vec::new();
+    for _ in 0..4 {
+        let mut stream = open_by_hand(&node).await;
+        stream.write_all(&beginning(60_000)).await.expect("sends");
+        halves.push(stream);
+    }
+    let mut closed = Vec::new();
+    for stream in &mut halves {
+        // A ping is answered by those that go on.
+        let _closed = stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await;
+        let mut seen = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, async {
+            let mut some = [0; 4_096];
+            while let Ok(1..) = stream.read(&mut some).await.inspect(|read| seen.extend_from_slice(&some[..*read])) {
+                if seen.ends_with(&[0x8a, 0]) {
+                    return false;
+                }
+            }
+            true
+        });
+        if ended.await.expect("answers") {
+            closed.push(String::from_utf8_lossy(&seen).into_owned());
+        }
+    }
+    assert_eq!(closed.len(), 3, "a quarter of 400,000 bytes is room for one");
+    assert!(closed.iter().all(|seen| seen.contains("rate-limited: too many messages")), "{closed:?}");
+    assert_well(&node).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_message_is_not_waited_for_for_ever() {
+    let (node, _) = node_with(|config| {
+        config.limits.ping_interval = 1;
+        config.limits.body_timeout = 1;
+    })
+    .await;
+    let mut stream = open_by_hand(&node).await;
+    stream.write_all(&beginning(60_000)).await.expect("sends");
+    assert!(until_closed(&mut stream).await.contains("the rest of a message did not come"));
+}

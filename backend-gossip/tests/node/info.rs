@@ -25,6 +25,8 @@ async fn the_document_states_nips_and_limits_for_pages_of_any_origin() {
     let (node, _) = node_with(|config| {
         config.name = "a name".to_owned();
         config.limits.min_work = 7;
+        config.limits.events_per_second = 0;
+        config.limits.max_mailbox_events = 77;
     })
     .await;
     let (head, body) = http(&node, "GET", "accept: application/nostr+json\r\n").await;
@@ -35,6 +37,14 @@ async fn the_document_states_nips_and_limits_for_pages_of_any_origin() {
     assert_eq!(document["supported_nips"], json!([1, 9, 11, 13, 40, 42, 45, 59, 62, 77]));
     assert_eq!(document["limitation"]["max_subscriptions"], 32);
     assert_eq!(document["limitation"]["min_pow_difficulty"], 7);
+    assert_eq!(document["limitation"]["created_at_lower_limit"], 400 * 86_400);
+    let own = &document["talkbox"];
+    assert_eq!(own["kinds"], json!([5, 62, 1059, 10050, 21787, 30787]));
+    assert_eq!(own["max_event_bytes"], json!({"1059": 65_536, "others": 16_384}));
+    assert_eq!(own["retention"], json!({"default": 90 * 86_400, "max": 400 * 86_400}));
+    assert_eq!((&own["events_per_second"], &own["requests_per_second"]), (&json!(null), &json!(20)));
+    assert_eq!((&own["burst_seconds"], &own["max_filter_values"]), (&json!(30), &json!(1_000)));
+    assert_eq!((&own["max_mailbox_events"], &own["max_mailbox_bytes"]), (&json!(77), &json!(256 << 20)));
     assert_eq!(document["software"], "talkbox-backend-gossip");
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
     let (head, _) = http(&node, "OPTIONS", "").await;

@@ -5,7 +5,7 @@ use talkbox_core::ErrorKind;
 
 use crate::{
     http::support::{get, publish},
-    support::{NOW, key, node_at, wrap, wrap_by},
+    support::{NOW, PATIENCE, key, node_at, wrap, wrap_by},
 };
 
 async fn start(directory: &tempfile::TempDir) -> Node {
@@ -64,7 +64,7 @@ async fn a_check_finds_what_is_damaged_though_sqlite_does_not() {
     spoilt.sort_unstable();
     assert_eq!(named, spoilt);
     let nothing = tempfile::tempdir().expect("a directory");
-    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::Storage);
+    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]
@@ -78,4 +78,25 @@ async fn what_has_expired_is_counted_before_it_goes() {
     let later = maintenance::collectable(directory.path(), NOW.plus(3_600)).expect("counts");
     assert_eq!(later.events, 1);
     assert!(later.bytes > 300);
+}
+
+/// Whoever makes room on a full disk looks at `/readyz` then; nobody need come and write for it.
+#[tokio::test]
+async fn a_node_is_ready_again_by_itself_when_it_can_write_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = start(&directory).await;
+    let is_ready = async || get(&node, "/readyz").send().await.status == 200;
+    assert!(is_ready().await);
+    // Who has the lock keeps the node from writing as a full disk does.
+    let other = rusqlite::Connection::open(directory.path().join("node.sqlite3")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    assert_eq!(publish(&node, &[&wrap(key().id())]).await[0]["code"], "failed");
+    assert!(!is_ready().await);
+    other.execute_batch("ROLLBACK").expect("unlocks");
+    let ready = async {
+        while !is_ready().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("it tries by itself");
 }

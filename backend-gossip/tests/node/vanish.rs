@@ -6,7 +6,11 @@ use talkbox_core::{
     event::{Event, kind},
 };
 
-use crate::{mesh::support::Mesh, support::*};
+use crate::{
+    http::support::{get, publish},
+    mesh::support::Mesh,
+    support::*,
+};
 
 fn vanish(who: &talkbox_core::SecretKey, at: Timestamp, relay: &str) -> Event {
     event(who, kind::VANISH, at, &[&["relay", relay]], "")
@@ -99,4 +103,36 @@ async fn whoever_vanishes_from_one_node_vanishes_from_all_that_hold_the_same() {
         assert_eq!(client.stored(mail(&owner)).await, [""; 0], "node {at}");
         assert!(!client.publish(&letter).await.0, "node {at}");
     }
+}
+
+#[tokio::test]
+async fn a_large_mailbox_is_hidden_at_once_and_gone_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = Some(directory.path().to_owned());
+    let (owner, other) = (key(), key());
+    let (node, _) = node_with(|config| config.data = data.clone()).await;
+    let letters: Vec<Event> = (0..2_560).map(|n| wrap_by(&other, owner.id(), NOW.minus(n), &[])).collect();
+    for some in letters.chunks(256) {
+        publish(&node, &some.iter().collect::<Vec<_>>()).await;
+    }
+    let mut client = Client::connect_as(&node, &owner).await;
+    client.accepted(&vanish(&owner, NOW, "ALL_RELAYS")).await;
+    assert_eq!(client.stored(mail(&owner)).await, [""; 0], "nobody is given what is left");
+    for event in [&letters[0], &letters[2_559]] {
+        let (taken, words) = client.publish(event).await;
+        assert!(!taken && words.starts_with("blocked:"), "{words}");
+    }
+    let page = get(&node, &format!("/v1/mailboxes/{}/envelopes", owner.id().to_hex())).by(&owner).send().await;
+    assert_eq!(page.json()["items"].as_array().map(Vec::len), Some(0));
+    node.shutdown().await;
+    let (again, _) = node_with(|config| config.data = data).await;
+    let mut client = Client::connect_as(&again, &owner).await;
+    assert_eq!(client.stored(mail(&owner)).await, [""; 0]);
+    // What is left goes by itself.
+    let gone = async {
+        while get(&again, "/v1/peers").send().await.json()["events"] != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("all goes but for the request");
 }

@@ -12,7 +12,11 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 use talkbox_core::{ErrorKind, error::Retry};
 use tempfile::TempDir;
 use tokio::{
@@ -59,20 +63,33 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
+    /// The certificate of the authority itself, in the place of one for a server.
+    fn itself(name: &str) -> (String, ServerConfig) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("signs");
+        (certificate.pem(), serving(certificate.der().clone(), &key))
+    }
+
     /// For a server of this name, between these years.
     fn certify(&self, name: &str, (from, until): (i32, i32)) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
-        let secret = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], secret)
-            .expect("a certificate")
+        serving(certificate.der().clone(), &key)
     }
+}
+
+fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> ServerConfig {
+    let secret = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], secret)
+        .expect("a certificate")
 }
 
 /// A server behind TLS.
@@ -137,6 +154,40 @@ async fn a_server_is_known_by_its_certificate() {
         assert_eq!(error.retry_advice(), Retry::After(Some(Duration::from_secs(60))), "it is not tried again at once");
         assert_eq!((bad.connections.load(Ordering::SeqCst), bad.server.seen.asked().len()), (1, 0));
     }
+}
+
+/// As one makes it who follows the first advice that is found.
+#[tokio::test]
+async fn a_certificate_that_a_server_signed_for_itself_is_told_apart() {
+    let Some(file) = own_authorities("tls::a_certificate_that_a_server_signed_for_itself_is_told_apart") else {
+        return;
+    };
+    let (pem, config) = Authority::itself("localhost");
+    let server = Server::start(|_| vec![answer("secret")]).await;
+    let server = Encrypted::start("localhost", config, server).await;
+    // Trusted or not: it says of itself that it is no server's.
+    for trusted in [Authority::new("another").pem, pem] {
+        fs::write(&file, trusted).expect("written");
+        let error = http().request(get(&server.url), LIMITS).await.expect_err("not accepted");
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        assert!(error.message().contains("CA:TRUE") && error.message().contains("CA:FALSE"), "{error}");
+    }
+    // What it says to do works.
+    let key = KeyPair::generate().expect("a key");
+    let certificate =
+        CertificateParams::new(["localhost".to_owned()]).expect("a name").self_signed(&key).expect("signs");
+    let server = Server::start(|_| vec![answer("secret")]).await;
+    let server = Encrypted::start("localhost", serving(certificate.der().clone(), &key), server).await;
+    for (trusted, words) in [
+        (Authority::itself("localhost").0, "not signed by it: one of the two may have been made anew"),
+        (Authority::new("another").pem, "or signed by itself: name the file"),
+    ] {
+        fs::write(&file, trusted).expect("written");
+        let error = http().request(get(&server.url), LIMITS).await.expect_err("not accepted");
+        assert!(error.message().contains(words), "{error}");
+    }
+    fs::write(&file, certificate.pem()).expect("written");
+    assert_eq!(http().request(get(&server.url), LIMITS).await.expect("an answer").body, "secret");
 }
 
 /// Whoever sits in between can end the connection, but not make half an answer a whole one.

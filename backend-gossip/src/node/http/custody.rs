@@ -26,17 +26,18 @@ pub(super) async fn have(
 ) -> Result<Response, Refusal> {
     let party = connection.pass.party();
     let sent = body::read(&node, party, request.into_parts().1, body::IDS_BYTES).await?;
-    let ids = body::ids(&sent.bytes)?;
-    let found = node.store.by_ids(ids.clone(), party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
+    let ids: Arc<[_]> = body::ids(&sent.bytes)?.into();
+    let found = node.store.held_until(Arc::clone(&ids), party, node.now()).await;
+    let found = found.map_err(|error| Refusal::of_store(&error))?;
     let items: Vec<_> = ids
         .iter()
         .zip(&found)
-        .map(|(id, event)| match event {
-            Some(event) => json!({"id": id.to_hex(), "held": true, "until": event.expires.secs()}),
+        .map(|(id, until)| match until {
+            Some(until) => json!({"id": id.to_hex(), "held": true, "until": until.secs()}),
             None => json!({"id": id.to_hex(), "held": false}),
         })
         .collect();
-    let held = ids.iter().zip(&found).filter_map(|(id, event)| Some(((*id).into(), event.as_ref()?.expires)));
+    let held = ids.iter().zip(&found).filter_map(|(id, until)| Some(((*id).into(), (*until)?)));
     let held: Vec<(EnvelopeId, Timestamp)> = held.collect();
     let receipt = receipt(&node, &held)?.and_then(|json| RawValue::from_string(json).ok());
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

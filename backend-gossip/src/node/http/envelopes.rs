@@ -3,15 +3,15 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use axum::{
-    body::Body,
     extract::{Extension, Path, Request, State},
-    http::{HeaderValue, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{HeaderValue, request::Parts},
+    response::Response,
 };
 use serde_json::json;
-use talkbox_core::{EnvelopeId, MailboxId, PublicKey, custody::MAX_RECEIPT_IDS};
+use talkbox_core::{EnvelopeId, EventId, MailboxId, PublicKey, custody::MAX_RECEIPT_IDS};
 
 use super::{
+    answer::{self, InParts, Part},
     body,
     caller::{self, Asked},
     custody,
@@ -39,6 +39,9 @@ const MAX_PAGE: usize = 500;
 /// Bytes of envelopes after which a page ends, so that a page of the largest ones is bounded too.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
+/// What is said of an event: a line of about 110 bytes, and a name in the receipt of as many.
+const STATUS_BYTES: usize = 220;
+
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -58,6 +61,8 @@ pub(super) async fn publish(
     if lines.len() > MAX_BATCH {
         return Err(Refusal::new(Reason::TooLarge, format!("more than {MAX_BATCH} events")));
     }
+    // Before anything is stored of which nobody could be told.
+    let room = answer::reserve(&node, party, lines.len() * STATUS_BYTES)?;
     let peer = caller.and_then(|key| node.roster.of_key(&key));
     let turn = match peer {
         Some(peer) => Some(peer.conduct.turn().await?),
@@ -79,12 +84,11 @@ pub(super) async fn publish(
         peer.conduct.forged(answers.iter().filter(|answer| answer.is_forged()).count());
         peer.pushed();
     }
-    Ok(([(header::CONTENT_TYPE, NDJSON)], statuses(&node, &answers)?).into_response())
+    Ok(answer::reserved(NDJSON, statuses(&node, &answers)?, room))
 }
 
 fn statuses(node: &Shared, answers: &[Answer]) -> Result<String, Refusal> {
-    // A line has about 110 bytes, and so has a name in the receipt.
-    let mut body = String::with_capacity(answers.len() * 220 + 400);
+    let mut body = String::with_capacity(answers.len() * STATUS_BYTES + 400);
     for answer in answers {
         let id = answer.id.map(|id| id.to_hex());
         let line = match &answer.outcome {
@@ -117,7 +121,7 @@ pub(super) async fn list(
     let parts = request.into_parts().0;
     let caller = caller_of(&node, &parts, &[]).await?;
     caller::may_read(&node, caller, mailbox, party).await?;
-    page(&node, Arrivals::Of(mailbox), &Query::parse(parts.uri.query())?, party).await
+    page(node, Arrivals::Of(mailbox), &Query::parse(parts.uri.query())?, party).await
 }
 
 /// `GET /v1/log?after=&limit=`: everything in the order of arrival, for peers.
@@ -132,11 +136,11 @@ pub(super) async fn log(
         Some(_) => return Err(Refusal::new(Reason::Forbidden, "the log is for peers")),
         None => return Err(Refusal::new(Reason::AuthRequired, "the log is for peers")),
     }
-    page(&node, Arrivals::All, &Query::parse(parts.uri.query())?, connection.pass.party()).await
+    page(node, Arrivals::All, &Query::parse(parts.uri.query())?, connection.pass.party()).await
 }
 
 /// A page as `{"items": […], "next": cursor, "more": bool}`.
-async fn page(node: &Shared, of: Arrivals, query: &Query, party: Party) -> Result<Response, Refusal> {
+async fn page(node: Arc<Shared>, of: Arrivals, query: &Query, party: Party) -> Result<Response, Refusal> {
     let events = query.limit.unwrap_or(MAX_PAGE);
     if events == 0 || events > MAX_PAGE {
         return Err(Refusal::malformed(format!("a page has 1 to {MAX_PAGE} envelopes")));
@@ -148,20 +152,47 @@ async fn page(node: &Shared, of: Arrivals, query: &Query, party: Party) -> Resul
             after.within(node.store.epoch(), last)?
         }
     };
-    let portion = Portion { after, events, bytes: MAX_PAGE_BYTES };
-    let page = node.store.arrivals(of, portion, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
-    let bytes: usize = page.items.iter().map(|(_, json)| json.len() + 1).sum();
-    let mut text = String::with_capacity(bytes + 100);
-    text.push_str("{\"items\":[");
-    for (at, (_, json)) in page.items.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
+    let left = Portion { after, events, bytes: MAX_PAGE_BYTES };
+    let page = Page { node: Arc::clone(&node), of, left, party, before: "{\"items\":[" };
+    answer::in_parts(&node, party, JSON, page).await
+}
+
+/// A page under way.
+struct Page {
+    node: Arc<Shared>,
+    of: Arrivals,
+    /// Where it goes on, and how much more it may have.
+    left: Portion,
+    party: Party,
+    /// What stands before the next item.
+    before: &'static str,
+}
+
+impl InParts for Page {
+    async fn next(&mut self, bytes: usize) -> Result<Part, Refusal> {
+        let (store, now) = (&self.node.store, self.node.now());
+        let portion = Portion { bytes: self.left.bytes.min(bytes), ..self.left };
+        let found = store.arrivals(self.of, portion, self.party, now).await;
+        let found = found.map_err(|error| Refusal::of_store(&error))?;
+        let size: usize = found.items.iter().map(|(_, json)| json.len()).sum();
+        let mut text = String::with_capacity(size + found.items.len() + 100);
+        for (_, json) in &found.items {
+            text.push_str(std::mem::replace(&mut self.before, ","));
+            text.push_str(json);
         }
-        text.push_str(json);
+        self.left.after = found.last;
+        self.left.events -= found.items.len();
+        self.left.bytes = self.left.bytes.saturating_sub(size);
+        let is_last = !found.more || self.left.events == 0 || self.left.bytes == 0;
+        if is_last {
+            if self.before != "," {
+                text.push_str(self.before);
+            }
+            let next = ArrivalCursor { epoch: store.epoch(), place: found.last };
+            let _infallible = write!(text, "],\"next\":\"{next}\",\"more\":{}}}", found.more);
+        }
+        Ok(Part { text, is_last })
     }
-    let next = ArrivalCursor { epoch: node.store.epoch(), place: page.last };
-    let _infallible = write!(text, "],\"next\":\"{next}\",\"more\":{}}}", page.more);
-    Ok(([(header::CONTENT_TYPE, JSON)], text).into_response())
 }
 
 /// `POST /v1/envelopes/get`: those of the named events that the caller may read, one a line.
@@ -174,22 +205,48 @@ pub(super) async fn get(
     let party = connection.pass.party();
     let held = body::read(&node, party, sent, body::IDS_BYTES).await?;
     let caller = caller_of(&node, &parts, &held.bytes).await?;
-    let ids = body::ids(&held.bytes)?;
+    let ids = body::ids(&held.bytes)?.into();
+    drop(held);
     let rights = match caller {
         _ if !node.config.gate_reads => Rights::Everything,
         Some(key) if node.is_peer(&key) => Rights::Everything,
         Some(key) => Rights::Keys(vec![key]),
         None => return Err(Refusal::new(Reason::AuthRequired, "envelopes are read by those whom they concern")),
     };
-    let found = node.store.by_ids(ids, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
-    let (mut text, mut kept) = (String::new(), None);
-    for event in found.into_iter().flatten() {
-        if event.is_open_to(&rights) || may_keep(&node, caller, &mut kept, event.mailbox, party).await? {
-            text.push_str(&event.json);
-            text.push('\n');
+    let named = Named { node: Arc::clone(&node), ids, from: 0, rights, caller, kept: None, party };
+    answer::in_parts(&node, party, NDJSON, named).await
+}
+
+/// The named events, under way.
+struct Named {
+    node: Arc<Shared>,
+    ids: Arc<[EventId]>,
+    /// The id that is next.
+    from: usize,
+    rights: Rights,
+    caller: Option<PublicKey>,
+    /// A mailbox, and whether the caller keeps it.
+    kept: Option<(MailboxId, bool)>,
+    party: Party,
+}
+
+impl InParts for Named {
+    async fn next(&mut self, bytes: usize) -> Result<Part, Refusal> {
+        let node = &self.node;
+        let found = node.store.named(Arc::clone(&self.ids), self.from, bytes, self.party, node.now()).await;
+        let (found, taken) = found.map_err(|error| Refusal::of_store(&error))?;
+        let mut text = String::with_capacity(found.iter().map(|event| event.json.len() + 1).sum());
+        for event in found {
+            if event.is_open_to(&self.rights)
+                || may_keep(node, self.caller, &mut self.kept, event.mailbox, self.party).await?
+            {
+                text.push_str(&event.json);
+                text.push('\n');
+            }
         }
+        self.from += taken;
+        Ok(Part { text, is_last: self.from >= self.ids.len() })
     }
-    Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from(text)).into_response())
 }
 
 /// Whether the caller keeps this mailbox. A request is most often about one, so the last answer is remembered.

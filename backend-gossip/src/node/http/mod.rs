@@ -2,8 +2,9 @@
 //! sent events, custody.
 //!
 //! Every route is bounded: a body has a size and a time, and takes of what the node keeps for all bodies; what is read
-//! takes its turn with all other queries.
+//! takes its turn with all other queries; and answers are counted until they are written.
 
+mod answer;
 mod body;
 mod caller;
 mod custody;
@@ -13,6 +14,7 @@ mod problem;
 mod publishing;
 mod query;
 mod reconcile;
+mod sets;
 mod watch;
 
 use std::sync::Arc;
@@ -30,8 +32,10 @@ use axum::{
 pub(crate) const EPOCH: HeaderName = HeaderName::from_static("talkbox-epoch");
 
 pub(crate) use self::{
+    answer::ALWAYS as ANSWERS_ALWAYS,
     envelopes::{MAX_BATCH, MAX_BATCH_BYTES},
     reconcile::MAX_MESSAGE as MAX_RECONCILE,
+    sets::MailSets,
 };
 use super::{
     Shared,
@@ -67,14 +71,18 @@ async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request,
     if request.method() == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let may = request.extensions().get::<Connection>().is_none_or(|connection| connection.pass.spend(Spend::Request));
-    if !may {
+    // The listener puts it there.
+    let Some(pass) = request.extensions().get::<Connection>().map(|connection| Arc::clone(&connection.pass)) else {
+        return Refusal::new(Reason::Failed, "a request of no connection").into_response();
+    };
+    if !pass.spend(Spend::Request) {
         return slow_down().into_response();
     }
     let mut stop = node.stop.clone();
     tokio::select! {
         biased;
-        mut response = next.run(request) => {
+        response = next.run(request) => {
+            let mut response = answer::count(&node, pass.party(), response).await;
             let epoch = HeaderValue::from_str(&format!("{:016x}", node.store.epoch()));
             response.headers_mut().extend(epoch.ok().map(|epoch| (Some(EPOCH), epoch)));
             node.metrics.answered(response.status().as_u16());

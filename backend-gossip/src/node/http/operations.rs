@@ -13,7 +13,6 @@ use talkbox_core::{anti_entropy::ReconciledSet as _, hex};
 
 use crate::node::{
     Shared,
-    addresses::Party,
     metrics::{Gauges, page},
     refusal::{Reason, Refusal},
     server::Connection,
@@ -42,6 +41,8 @@ pub(super) async fn metrics(
         connections: node.addresses.connections(),
         subscriptions: node.live.len(),
         pending_bytes: node.pending.bytes(),
+        kept_sets: node.mail_sets.len(),
+        answer_bytes: node.answers.kept(),
         is_ready: fault(&node).await.is_none(),
         peers: node.roster.gauges(last),
     };
@@ -95,7 +96,7 @@ async fn fault(node: &Shared) -> Option<&'static str> {
     if node.store.rot().is_damaged() {
         return Some("the store is damaged");
     }
-    if node.store.last(Party::Node).await.is_err() {
+    if !node.pulse.is_readable(&node.store).await {
         return Some("the store cannot be read");
     }
     let is_late = node.started.elapsed() > LATE;

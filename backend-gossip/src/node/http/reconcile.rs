@@ -1,4 +1,5 @@
-//! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node keeps nothing between two of them.
+//! `POST /v1/reconcile`: one message of negentropy v1 in, one out. The node needs nothing from one to the next; what it keeps
+//! of a large mailbox only saves it reading it again.
 //!
 //! An owner reconciles its mailbox, a keeper the one that it names in the query, and a peer everything: `?set=whole`.
 
@@ -14,7 +15,7 @@ use talkbox_core::{
     anti_entropy::{FrameLimit, respond},
 };
 
-use super::{body, caller, envelopes::caller_of, query::Query};
+use super::{answer::Uncounted, body, caller, envelopes::caller_of, query::Query, sets};
 use crate::node::{
     Shared,
     context::Work,
@@ -39,21 +40,26 @@ pub(super) async fn reconcile(
     let message = body::read(&node, party, sent, MAX_MESSAGE).await?;
     let caller = caller_of(&node, &parts, &message.bytes).await?;
     let query = Query::parse(parts.uri.query())?;
+    let is_peer = caller.is_some_and(|key| node.is_peer(&key));
     let answer = match caller {
-        Some(key) if query.whole && node.is_peer(&key) => whole(&node, message).await?,
+        Some(_) if query.whole && is_peer => whole(&node, message).await?,
         // Its own mailbox in place of everything would look to a node as if this one held nothing.
         Some(_) if query.whole => return Err(Refusal::new(Reason::Forbidden, "the whole set is for peers")),
         Some(key) => {
             let mailbox = query.mailbox.unwrap_or_else(|| MailboxId::from(key));
             caller::may_read(&node, caller, mailbox, party).await?;
-            let set =
-                node.store.mail_of(mailbox, party, node.now()).await.map_err(|error| Refusal::of_store(&error))?;
-            respond(&set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
+            let set = sets::mail_of(&node, mailbox, party).await?;
+            respond(&*set, &message.bytes, FRAME).map_err(|error| Refusal::from_core(&error))?
         }
         None => return Err(Refusal::new(Reason::AuthRequired, "who reconciles says as whom")),
     };
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    Ok(([kind], answer).into_response())
+    let mut response = ([kind], answer).into_response();
+    if is_peer {
+        // Peers are few, and what clients fill must not part them.
+        response.extensions_mut().insert(Uncounted);
+    }
+    Ok(response)
 }
 
 /// Answers from the set of the node. A usual message takes microseconds and the worst some milliseconds, for which the

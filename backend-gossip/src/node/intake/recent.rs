@@ -43,6 +43,11 @@ impl RecentIds {
         ids.old.remove(id);
     }
 
+    /// Forgets all.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Generations::default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Generations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

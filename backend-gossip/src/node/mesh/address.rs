@@ -52,7 +52,7 @@ impl FromStr for PeerAddress {
             None => (text, None),
         };
         let url: Url = url.parse().map_err(|_| invalid("a peer is named by a URL such as https://node.example"))?;
-        if !matches!(url.scheme(), "https" | "http") || url.query().is_some() || !url.username().is_empty() {
+        if !matches!(url.scheme(), "https" | "http") || url.query().is_some() || has_user(&url) {
             return Err(invalid("the URL of a peer begins with https:// or http:// and has no user and no query"));
         }
         let key = key.map(|key| match Address::parse(key).map(|address| address.target()) {
@@ -61,6 +61,11 @@ impl FromStr for PeerAddress {
         });
         Ok(Self { url, key: key.transpose()? })
     }
+}
+
+/// Whether a URL says as whom it is asked for, which would be told to whoever sees it.
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 impl fmt::Display for PeerAddress {
@@ -110,6 +115,7 @@ mod tests {
             "node.example",
             "wss://node.example",
             "https://a@node.example",
+            "https://:b@node.example",
             "https://node.example?x",
             "https://node.example#key",
             "https://node.example#F12TW-YXSDN-W8QCK-54PDT",

@@ -26,6 +26,15 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of a document or of the statuses of a batch, with its receipt.
 const MAX_ANSWER: usize = 256 << 10;
 
+/// What a peer's refusal means that does not know this node. Where it knows the URL of this node and not its key, that
+/// passes as soon as it has asked for the key.
+const STRANGER: &str = "the peer does not know this node: its operator has to name this node with --peer";
+
+/// Whether it is that.
+pub(super) fn is_stranger(error: &Error) -> bool {
+    error.message() == STRANGER
+}
+
 /// What became of an event at a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -147,12 +156,15 @@ async fn ask(node: &Shared, peer: &Peer, route: &str, body: Vec<u8>, most: usize
     if answer.status.is_success() {
         return Ok(answer);
     }
-    let kind = match answer.status.as_u16() {
-        401 | 403 => ErrorKind::Denied,
-        429 => ErrorKind::RateLimited,
-        _ => ErrorKind::Refused,
+    let (kind, why) = match answer.status.as_u16() {
+        401 => {
+            (ErrorKind::Denied, "the peer takes no proof for this URL: its public URL is another, or a clock is wrong")
+        }
+        403 => (ErrorKind::Denied, STRANGER),
+        429 => (ErrorKind::RateLimited, "the peer is asked too often"),
+        _ => (ErrorKind::Refused, "the peer refuses"),
     };
-    Err(Error::new(kind, "the peer refuses").with("status", answer.status.as_u16()))
+    Err(Error::new(kind, why).with("status", answer.status.as_u16()))
 }
 
 /// Says who asks (NIP-98).

@@ -45,7 +45,7 @@ impl Exchange {
     /// Something went wrong: says so, and how long to wait.
     pub(super) fn went_wrong(&self, pauses: &mut Pauses, error: &Error) -> Duration {
         self.node.metrics.failures.add(1);
-        self.peer.failed(error.to_string());
+        self.peer.failed(error.to_string(), ask::is_stranger(error), self.node.now());
         let dice = self.node.context.random::<1>().map_or(128, |[dice]| dice);
         pauses.fail(dice)
     }

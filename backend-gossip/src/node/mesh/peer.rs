@@ -13,6 +13,9 @@ use super::{address::PeerAddress, conduct::Conduct};
 /// How long after a portion the next one is expected: a node that pushes sends one after the other, and the peer needs
 /// some ten milliseconds for each.
 const PUSHES_WITHIN: Duration = Duration::from_millis(500);
+/// How long a peer may not know this node before that is a warning, in seconds. Nodes that start together know each other
+/// after some seconds, and an operator who adds one may do so a while later at the other.
+const STRANGE_FOR: u64 = 300;
 
 /// What is kept of a peer on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,16 @@ struct State {
     /// When it last pushed something to us.
     pushed: Option<Instant>,
     health: Health,
+    /// Since when something is wrong, and how loudly that was said.
+    away: Option<(Timestamp, Said)>,
+}
+
+/// What stands in the log of a peer that is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Nothing,
+    Quietly,
+    Loudly,
 }
 
 /// How a peer does, as it is shown.
@@ -72,6 +85,7 @@ impl Peer {
             epoch: None,
             pushed: None,
             health: Health::default(),
+            away: None,
         };
         let (suspect, back) = (Notify::new(), Notify::new());
         Self { address, state: Mutex::new(state), suspect, back, conduct: Conduct::default() }
@@ -124,6 +138,7 @@ impl Peer {
     pub(super) fn answered(&self, now: Timestamp) {
         let mut state = self.lock();
         state.health.seen = Some(now);
+        state.away = None;
         let was_away = state.health.fault.take().is_some();
         drop(state);
         if was_away {
@@ -143,15 +158,26 @@ impl Peer {
         }
     }
 
-    /// It could not be asked, or answered nonsense.
-    pub(super) fn failed(&self, why: String) {
+    /// It could not be asked, or answered nonsense; or it does not know this node, which is usual at first. What was said
+    /// of it.
+    pub(super) fn failed(&self, why: String, is_stranger: bool, now: Timestamp) -> Said {
         let mut state = self.lock();
-        let before = state.health.fault.replace(why);
-        let why = state.health.fault.clone().unwrap_or_default();
+        let (since, before) = state.away.unwrap_or((now, Said::Nothing));
+        let is_quiet = is_stranger && now.secs().saturating_sub(since.secs()) < STRANGE_FOR;
+        let due = if is_quiet { Said::Quietly } else { Said::Loudly };
+        let said = match (before, due) {
+            (Said::Nothing, _) | (Said::Quietly, Said::Loudly) => due,
+            _ => Said::Nothing,
+        };
+        state.away = Some((since, if said == Said::Nothing { before } else { said }));
+        state.health.fault = Some(why.clone());
         drop(state);
-        if before.is_none() {
-            tracing::warn!(peer = %self.address, fault = %why, "a peer is away");
+        match said {
+            Said::Nothing => {}
+            Said::Quietly => tracing::info!(peer = %self.address, "{why}; asked again until then"),
+            Said::Loudly => tracing::warn!(peer = %self.address, fault = %why, "a peer is away"),
         }
+        said
     }
 
     /// All that both hold was compared.
@@ -166,5 +192,22 @@ impl Peer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_does_not_know_this_node_yet_is_no_warning() {
+        let peer = Peer::new("https://node.example".parse().expect("a peer"), None);
+        let failed = |is_stranger, at| peer.failed("why".to_owned(), is_stranger, Timestamp(at));
+        assert_eq!((failed(true, 1_000), failed(true, 1_299)), (Said::Quietly, Said::Nothing));
+        assert_eq!((failed(true, 1_300), failed(true, 1_301)), (Said::Loudly, Said::Nothing), "it lasts");
+        peer.answered(Timestamp(1_400));
+        assert_eq!((failed(true, 1_500), failed(false, 1_501)), (Said::Quietly, Said::Loudly));
+        peer.answered(Timestamp(1_600));
+        assert_eq!((failed(false, 1_700), failed(true, 1_701)), (Said::Loudly, Said::Nothing));
     }
 }

@@ -34,6 +34,7 @@ use super::{
     admitted::Origin,
     filter::Filter,
     gate::{MAX_KEYS, Rights},
+    half::Half,
     intake::{Ticket, ok},
     keepers::is_keeper,
     live::Subscription,
@@ -53,12 +54,14 @@ const MAX_KEPT: usize = 16;
 const CHUNK: usize = 65_536;
 /// Messages that make no sense, after which the client is disconnected.
 const MAX_STRIKES: u32 = 16;
+/// What a client is told that has sent more halves of messages than there is room for.
+const HALF: &str = "rate-limited: too many messages have begun and are not whole";
 /// What a client is told whose frames cannot be read.
 const UNREADABLE: &str = "invalid: the message is too large, or no text in UTF-8";
 
 /// Serves a connection until it ends.
-pub(crate) async fn run(socket: WebSocket, node: Arc<Shared>, pass: Arc<Pass>) {
-    match Session::new(node, pass) {
+pub(crate) async fn run(socket: WebSocket, node: Arc<Shared>, pass: Arc<Pass>, half: Arc<Half>) {
+    match Session::new(node, pass, half) {
         Ok(mut session) => session.run(socket).await,
         Err(error) => tracing::error!(%error, "a connection could not be served"),
     }
@@ -67,6 +70,7 @@ pub(crate) async fn run(socket: WebSocket, node: Arc<Shared>, pass: Arc<Pass>) {
 struct Session {
     node: Arc<Shared>,
     pass: Arc<Pass>,
+    half: Arc<Half>,
     outbox: Arc<Outbox>,
     challenge: String,
     keys: Vec<PublicKey>,
@@ -90,13 +94,14 @@ enum End {
 }
 
 impl Session {
-    fn new(node: Arc<Shared>, pass: Arc<Pass>) -> talkbox_core::Result<Self> {
+    fn new(node: Arc<Shared>, pass: Arc<Pass>, half: Arc<Half>) -> talkbox_core::Result<Self> {
         let challenge = hex::encode(&node.context.random::<16>()?);
         let outbox = Arc::new(Outbox::new(node.config.limits.max_pending_bytes, Arc::clone(&node.pending)));
         outbox.push(json!(["AUTH", challenge]).to_string());
         Ok(Self {
             node,
             pass,
+            half,
             outbox,
             challenge,
             keys: Vec::new(),
@@ -130,7 +135,8 @@ impl Session {
     async fn serve(&mut self, socket: &mut WebSocket) -> End {
         let limits = &self.node.config.limits;
         let (idle, write) = (Duration::from_secs(limits.idle_timeout), Duration::from_secs(limits.write_timeout));
-        let every = Duration::from_secs(limits.ping_interval.max(1));
+        let (every, whole) = (limits.ping_interval.max(1), limits.body_timeout);
+        let (every, whole) = (Duration::from_secs(every), Duration::from_secs(whole));
         let mut ping = interval_at(Instant::now() + every, every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let outbox = Arc::clone(&self.outbox);
@@ -145,7 +151,14 @@ impl Session {
                 received = socket.next(), if may_read => {
                     heard = Instant::now();
                     let result = match received {
-                        Some(Ok(message)) => self.receive(message).await,
+                        Some(Ok(message)) => {
+                            // A ping may come between the parts of a message, which then is not whole.
+                            if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                                self.half.taken();
+                            }
+                            self.receive(message).await
+                        }
+                        Some(Err(_)) if self.half.is_refused() => Err(End::Closed { code: close_code::AGAIN, why: HALF }),
                         // The client sent what is no message, or the connection broke; in that case nobody hears it.
                         Some(Err(_)) => Err(End::Closed { code: close_code::PROTOCOL, why: UNREADABLE }),
                         None => Err(End::Gone),
@@ -158,6 +171,9 @@ impl Session {
                     // Where the node itself does not read, silence says nothing.
                     if may_read && heard.elapsed() > idle {
                         return End::Closed { code: close_code::POLICY, why: "closed: nothing was heard for long" };
+                    }
+                    if may_read && self.half.is_late(whole) {
+                        return End::Closed { code: close_code::POLICY, why: "closed: the rest of a message did not come" };
                     }
                     if timeout(write, socket.send(Message::Ping(Default::default()))).await.is_err() {
                         return End::Gone;

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{DeleteRequest, EnvelopeId, EventId, MailboxId, PublicKey, Timestamp, anti_entropy::Item};
 
 use super::{
+    full::is_let_in,
     heal::{Healed, heal, is_right},
     known::Known,
     row::guarded,
-    vanish::vanish,
+    vanish::{Rest, vanish},
 };
 use crate::node::{
     admitted::{Admitted, Effect, Origin},
@@ -42,11 +43,13 @@ pub(crate) struct Applied {
     pub(crate) counts: bool,
     /// The place of a rotten row that it put right.
     pub(crate) healed: Option<i64>,
+    /// What a request to vanish leaves to do.
+    pub(super) rest: Option<Rest>,
 }
 
 impl Applied {
     const fn without_effect(outcome: Outcome) -> Self {
-        Self { outcome, seq: None, removed: Vec::new(), counts: false, healed: None }
+        Self { outcome, seq: None, removed: Vec::new(), counts: false, healed: None, rest: None }
     }
 
     fn refused(reason: Reason, text: &'static str) -> Self {
@@ -79,16 +82,22 @@ impl Quota {
 /// Those of SQLite; the transaction is then given up.
 pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<Applied> {
     let known = Known::of(tx, event)?;
-    if let Some(place) = known.place {
+    let has_vanished = known.has_vanished && !matches!(event.effect, Effect::Vanish);
+    if let Some(place) = known.place
+        && !has_vanished
+    {
         return again(tx, event, place);
     }
-    if quota.store_bytes.is_some_and(|limit| store_bytes(tx).is_ok_and(|bytes| bytes > limit))
-        && !matches!(event.effect, Effect::Delete(_) | Effect::Vanish)
+    if known.place.is_none()
+        && let Some(bound) = quota.store_bytes
     {
-        return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
+        let bytes = store_bytes(tx)?;
+        if bytes > bound && !is_let_in(tx, event, bytes, bound)? {
+            return Ok(Applied::refused(Reason::DiskFull, "the store is full"));
+        }
     }
-    if known.has_vanished && !matches!(event.effect, Effect::Vanish) {
-        if event.origin == Origin::Peer {
+    if has_vanished {
+        if known.place.is_none() && event.origin == Origin::Peer {
             // Known for what it is from now on, or it would be fetched again and again.
             let facts = &event.facts;
             remember(tx, facts.id.as_bytes(), signed(facts.created_at), signed(event.expires.secs()), Why::Deleted)?;
@@ -100,7 +109,7 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
         Effect::Replace => replace(tx, event),
         Effect::Delete(request) => delete(tx, event, request),
         Effect::Vanish => match vanish(tx, event)? {
-            Some(removed) => Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? }),
+            Some((removed, rest)) => Ok(Applied { removed, rest, ..insert(tx, event, number_of(tx, event)?)? }),
             None => Ok(Applied::refused(Reason::Superseded, "a request that is as new has been carried out")),
         },
     }
@@ -349,7 +358,7 @@ pub(super) fn remove(tx: &Connection, seq: i64) -> Result<()> {
     Ok(())
 }
 
-fn counted_bytes(event: &Admitted) -> i64 {
+pub(super) fn counted_bytes(event: &Admitted) -> i64 {
     ROW_BYTES + i64::try_from(event.packed.tags.len() + event.packed.content.len()).unwrap_or(i64::MAX)
 }
 

@@ -3,8 +3,11 @@
 mod apply;
 mod arrivals;
 mod brought;
+mod empty;
+mod full;
 mod heal;
 mod known;
+mod leaving;
 mod mark;
 mod peers;
 mod place;
@@ -41,7 +44,7 @@ use self::{
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
     heal::sound,
-    query::{Key, Reader, Stored},
+    query::{Key, MailState, Reader, Stored},
     rot::Rot,
     row::Packed,
     schema::{AFTER_BACKUP, storage},
@@ -121,7 +124,9 @@ impl Store {
         let rot = Arc::new(Rot::new(Arc::clone(&followers.metrics)));
         let readers = Readers::start(&path, &place, work, Arc::clone(&rot))?;
         let held = Arc::new(RwLock::new(query::held(&conn).map_err(storage)?));
-        let kept = Kept { conn, held: Arc::clone(&held), rot: Arc::clone(&rot) };
+        let rests = vanish::rests(&conn).map_err(storage)?;
+        rests.iter().for_each(|rest| rot.leaving().add(rest.key, rest.before));
+        let kept = Kept { conn, rests, held: Arc::clone(&held), rot: Arc::clone(&rot) };
         let (writer, running) = Writer::start(kept, Quota::new(limits), followers, work, planted)?;
         Ok(Self {
             writer,
@@ -156,6 +161,15 @@ impl Store {
     pub(crate) async fn mail_of(&self, mailbox: MailboxId, party: Party, now: Timestamp) -> Result<SortedItems> {
         let rot = Arc::clone(&self.rot);
         self.read(party, move |conn| query::mail_of(conn, mailbox, now, &rot)).await
+    }
+
+    /// What tells whether the gift wraps of a mailbox are the same as before.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn mail_state(&self, mailbox: MailboxId, party: Party) -> Result<MailState> {
+        let rotten = self.rot.len();
+        self.read(party, move |conn| query::mail_state(conn, mailbox, rotten)).await
     }
 
     pub(crate) const fn writer(&self) -> &Writer {
@@ -251,14 +265,53 @@ impl Store {
         self.read(party, query::last_seq).await
     }
 
-    /// What is stored under these ids, in their order. Each is read and its id checked: who is told that something is
-    /// held relies on it.
+    /// Until when each of these is held, if it is. Each is read and its id checked: who is told that something is held
+    /// relies on it.
     ///
     /// # Errors
     /// `Storage`, `Timeout`, `Closed`.
-    pub(crate) async fn by_ids(&self, ids: Vec<EventId>, party: Party, now: Timestamp) -> Result<Vec<Option<Stored>>> {
+    pub(crate) async fn held_until(
+        &self,
+        ids: Arc<[EventId]>,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Timestamp>>> {
         let rot = Arc::clone(&self.rot);
-        self.read(party, move |conn| ids.iter().map(|id| query::stored(conn, At::Id(id), now, &rot)).collect()).await
+        let until = move |conn: &Connection, id: &EventId| {
+            query::stored(conn, At::Id(id), now, &rot).map(|found| found.map(|event| event.expires))
+        };
+        self.read(party, move |conn| ids.iter().map(|id| until(conn, id)).collect()).await
+    }
+
+    /// What is stored under these ids from the one at this place on: so many bytes, and at least one id; and how many ids
+    /// that took.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn named(
+        &self,
+        ids: Arc<[EventId]>,
+        from: usize,
+        bytes: usize,
+        party: Party,
+        now: Timestamp,
+    ) -> Result<(Vec<Stored>, usize)> {
+        let rot = Arc::clone(&self.rot);
+        let part = move |conn: &Connection| {
+            let (mut found, mut size, mut taken) = (Vec::new(), 0, 0);
+            for id in ids.get(from..).unwrap_or_default() {
+                taken += 1;
+                if let Some(event) = query::stored(conn, At::Id(id), now, &rot)? {
+                    size += event.json.len();
+                    found.push(event);
+                }
+                if size >= bytes {
+                    break;
+                }
+            }
+            Ok((found, taken))
+        };
+        self.read(party, part).await
     }
 
     /// Those of these ids of which nothing is known: neither stored nor gone.

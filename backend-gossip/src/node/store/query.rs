@@ -62,6 +62,7 @@ pub(super) enum At<'a> {
 pub(crate) struct Stored {
     pub(crate) kind: u16,
     pub(crate) author: PublicKey,
+    pub(crate) created_at: u64,
     pub(crate) mailbox: Option<MailboxId>,
     pub(crate) expires: Timestamp,
     pub(crate) json: String,
@@ -84,10 +85,11 @@ macro_rules! row_where {
     };
 }
 
-/// The event at this place, unless it has gone or expired. One that is not what was stored is reported and left out.
+/// The event at this place, unless it has gone or expired, or is about to go. One that is not what was stored is reported
+/// and left out.
 pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp, rot: &Rot) -> Result<Option<Stored>> {
     match read(conn, at, now) {
-        Ok(Ok(event)) => Ok(event),
+        Ok(Ok(event)) => Ok(event.filter(|event| !rot.leaving().hides(event))),
         Ok(Err(place)) => {
             rot.report(place);
             Ok(None)
@@ -129,6 +131,7 @@ fn read(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Found> {
     Ok(Ok(Some(Stored {
         kind: read.kind,
         author: PublicKey::from_bytes(author),
+        created_at: read.created_at,
         mailbox: read.mailbox.and_then(key).map(MailboxId::from_bytes),
         expires: Timestamp(row.get::<_, i64>(9)?.unsigned_abs()),
         json,
@@ -152,12 +155,34 @@ pub(super) fn held(conn: &Connection) -> Result<IdSet> {
 pub(super) fn mail_of(conn: &Connection, mailbox: MailboxId, now: Timestamp, rot: &Rot) -> Result<SortedItems> {
     let Some(number) = numbers(conn, std::iter::once(&mailbox))?.pop() else { return Ok(SortedItems::default()) };
     let mut statement = conn.prepare_cached(
-        "SELECT created_at, id, seq FROM event INDEXED BY event_mailbox WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3",
+        "SELECT created_at, id, seq FROM event INDEXED BY event_mailbox
+         WHERE mailbox = ?1 AND kind = ?2 AND expires > ?3 AND created_at > ?4",
     )?;
-    let items = statement.query_map((number, kind::GIFT_WRAP, signed(now.secs())), |row| {
+    let hidden = rot.leaving().up_to(mailbox).map_or(-1, signed);
+    let items = statement.query_map((number, kind::GIFT_WRAP, signed(now.secs()), hidden), |row| {
         Ok(if rot.contains(row.get(2)?) { None } else { item(row.get(0)?, row.get(1)?) })
     })?;
     items.filter_map(Result::transpose).collect()
+}
+
+/// How much mail a mailbox has, how large it is, and where the last of it stands: nothing comes or goes without one of
+/// them changing. And how many rows are known to be rotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MailState {
+    mailbox: Option<(i64, i64, Option<i64>)>,
+    rotten: usize,
+}
+
+/// The state of a mailbox.
+pub(super) fn mail_state(conn: &Connection, mailbox: MailboxId, rotten: usize) -> Result<MailState> {
+    let mailbox = conn
+        .prepare_cached(
+            "SELECT events, bytes, (SELECT max(seq) FROM event INDEXED BY event_arrival WHERE mailbox = m.id)
+             FROM mailbox m WHERE key = ?1",
+        )?
+        .query_row([&mailbox.as_bytes()[..]], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    Ok(MailState { mailbox, rotten })
 }
 
 /// The record of a mailbox.

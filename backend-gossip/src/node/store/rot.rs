@@ -1,5 +1,5 @@
 //! Rows that are not what was stored. Whoever reads one reports its place, and leaves it out; it stays known here until it
-//! is put right.
+//! is put right. What else is on the disk and must not be given to anybody is known here too.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 use rusqlite::ErrorCode;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::heal::is_index;
+use super::{heal::is_index, leaving::Leaving};
 use crate::node::metrics::Metrics;
 
 /// Places that are remembered, 8 bytes each. A store with more of them is on a disk that dies. What finds no room is
@@ -25,12 +25,18 @@ pub(crate) struct Rot {
     places: Mutex<BTreeSet<i64>>,
     more: Notify,
     damaged: AtomicBool,
+    leaving: Leaving,
     metrics: Arc<Metrics>,
 }
 
 impl Rot {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..Self::default() }
+    }
+
+    /// What is left of those who have vanished.
+    pub(super) const fn leaving(&self) -> &Leaving {
+        &self.leaving
     }
 
     /// A row was read that is not what was stored.

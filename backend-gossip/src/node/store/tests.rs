@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 use rusqlite::{Connection, StatementStatus};
-use talkbox_core::{MailboxId, PublicKey, SecretKey, Timestamp, event::Event, event::Wire, event::kind};
+use talkbox_core::{
+    DeleteRequest, EnvelopeId, MailboxId, PublicKey, SecretKey, Timestamp, event::Event, event::Wire, event::kind,
+};
 
 use super::{
     apply::{Quota, apply},
@@ -31,9 +33,9 @@ use crate::node::{
 
 const PARTY: Party = Party::Connection(1);
 
-const NOW: Timestamp = Timestamp(1_800_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
 
-fn open(directory: &tempfile::TempDir) -> Connection {
+pub(super) fn open(directory: &tempfile::TempDir) -> Connection {
     let path = directory.path().join("store");
     let conn = open_writer(&path, Durability::Temporary, [1; 8], |_, _| false).expect("opens").0;
     index_by_time(&conn, true).expect("is made");
@@ -41,20 +43,43 @@ fn open(directory: &tempfile::TempDir) -> Connection {
 }
 
 fn kept(conn: Connection) -> Kept {
-    Kept { conn, held: Arc::default(), rot: Arc::default() }
+    Kept { conn, rests: Vec::new(), held: Arc::default(), rot: Arc::default() }
 }
 
-fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {
+pub(super) fn admitted(event: &Event, mailbox: Option<MailboxId>, expires: Timestamp) -> Admitted {
     let json = event.to_json();
     let terms = Terms { treatment: Treatment::Envelope, mailbox, expires };
     Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None, Origin::Client)
 }
 
-fn wrap(bytes: usize) -> Admitted {
+pub(super) fn wrap(bytes: usize) -> Admitted {
     let (author, mailbox) = (SecretKey::generate().expect("randomness"), MailboxId::from_bytes([7; 32]));
     let tags = vec![vec!["p".to_owned(), mailbox.to_hex()]];
     let event = Event::sign(&author, NOW, kind::GIFT_WRAP, tags, "!".repeat(bytes));
     admitted(&event, Some(mailbox), NOW.plus(100))
+}
+
+/// A gift wrap by somebody for somebody, at a time.
+pub(super) fn wrap_by(author: &SecretKey, mailbox: MailboxId, at: Timestamp) -> Admitted {
+    let tags = vec![vec!["p".to_owned(), mailbox.to_hex()]];
+    admitted(&Event::sign(author, at, kind::GIFT_WRAP, tags, "!".repeat(900)), Some(mailbox), NOW.plus(100))
+}
+
+/// A deletion of these ids.
+pub(super) fn deletion(by: &SecretKey, of: MailboxId, ids: &[EnvelopeId]) -> Admitted {
+    let request = DeleteRequest::sign(by, of, ids, NOW).expect("signs");
+    let json = request.event().to_json();
+    let terms = Terms { treatment: Treatment::Deletion, mailbox: Some(of), expires: NOW.plus(100) };
+    Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, Some(request), Origin::Client)
+}
+
+/// A request to vanish.
+pub(super) fn request_to_vanish(by: &SecretKey, at: Timestamp) -> Admitted {
+    let event =
+        Event::sign(by, at, kind::VANISH, vec![vec!["relay".to_owned(), "ALL_RELAYS".to_owned()]], String::new());
+    let json = event.to_json();
+    let terms = Terms { treatment: Treatment::Vanish, mailbox: None, expires: NOW.plus(100) };
+    Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None, Origin::Client)
 }
 
 /// A whole search that is put aside wherever it can be.
@@ -299,6 +324,37 @@ fn a_store_that_cannot_be_written_refuses() {
     let answers = answers(conn, vec![wrap(10), wrap(10)]);
     assert!(answers.iter().all(|answer| answer.contains("false,\"error: the store cannot be written")), "{answers:?}");
     assert_eq!(answers.len(), 2);
+}
+
+/// Starts a writer, gives it an event too many, and has it look whether it can write. Whether there is a fault, before and
+/// after that.
+fn probed(conn: Connection, events: Vec<Admitted>) -> [Option<&'static str>; 2] {
+    let quota = Quota::new(&Limits::default());
+    let (writer, running) =
+        Writer::start(kept(conn), quota, Followers::default(), Work::Threads, Planted::default()).expect("starts");
+    let (batch, tickets) = Batch::new(events.len());
+    for (event, ticket) in events.into_iter().zip(tickets) {
+        writer.admit(Arc::new(event), ticket);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(batch.answers());
+    let before = writer.fault();
+    writer.probe();
+    writer.stop();
+    join(running);
+    [before, writer.fault()]
+}
+
+#[test]
+fn a_fault_is_over_when_something_can_be_written_though_nobody_tries() {
+    let (full, broken) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let conn = open(&full);
+    conn.execute_batch("PRAGMA max_page_count = 60").expect("sets");
+    // It has no place for another event, but for a few bytes.
+    assert_eq!(probed(conn, (0..40).map(|_| wrap(8_000)).collect()), [Some("the disk is full"), None]);
+    let conn = open(&broken);
+    conn.execute_batch("PRAGMA query_only = ON").expect("sets");
+    assert_eq!(probed(conn, vec![wrap(10)]), [Some("the store cannot be written"); 2]);
 }
 
 #[test]

@@ -31,6 +31,16 @@ pub(crate) struct Settings {
     /// The URL under which clients reach it, such as `wss://node.example`; needed behind a proxy
     #[arg(long, value_name = "URL", env = "TALKBOX_NODE_PUBLIC_URL", hide_env_values = true)]
     public_url: Option<String>,
+    /// Another URL under which it is reached, such as `ws://inside:7447` in a private network of its peers; may be given
+    /// several times
+    #[arg(
+        long = "other-url",
+        value_name = "URL",
+        env = "TALKBOX_NODE_OTHER_URLS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    other_urls: Vec<String>,
     /// The name that it shows
     #[arg(long, value_name = "NAME", env = "TALKBOX_NODE_NAME", hide_env_values = true)]
     name: Option<String>,
@@ -170,6 +180,9 @@ impl Settings {
         if let Some(url) = &self.public_url {
             config.public_url = Some(url.clone());
         }
+        if !self.other_urls.is_empty() {
+            config.other_urls.clone_from(&self.other_urls);
+        }
         if let Some(name) = &self.name {
             config.name.clone_from(name);
         }
@@ -201,8 +214,12 @@ fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
     let wrong = |error: toml::de::Error| invalid(format!("the settings of the node are wrong: {error}"));
-    let config = toml::from_str(&text).map_err(wrong)?;
+    let config: NodeConfig = toml::from_str(&text).map_err(wrong)?;
     let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    // As the flag: nobody does more.
+    if config.limits.min_work > pow::MAX_BITS {
+        return Err(invalid(format!("the setting min_work has to be at most {}", pow::MAX_BITS)));
+    }
     Ok((config, table.contains_key("listen")))
 }
 

@@ -71,5 +71,11 @@ pub(super) async fn collectable(output: &Output, data: &Path) -> Outcome {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> talkbox_core::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(Failure::internal)??)
+    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)?.map_err(|error| match error.context("folder") {
+        Some(_) => Failure::from(error).hint(
+            "name the folder of the node with `--data DIR`, as it was given to the node; a node makes its store when it \
+             first starts",
+        ),
+        None => error.into(),
+    })
 }

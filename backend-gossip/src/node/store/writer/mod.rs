@@ -7,10 +7,13 @@
 //! pass it on while the disk works, but then a subscriber could be given what is refused a moment later (deleted,
 //! over a quota, lost with the power), and a cursor could name a place in the order that nothing ever takes.
 
+mod clearing;
 mod fault;
+mod lanes;
 mod mend;
 
 use std::{
+    collections::VecDeque,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
@@ -27,14 +30,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::fault::Fault;
+use self::{fault::Disk, lanes::Lanes};
 use super::{
     apply::{Applied, Quota, apply, expire},
     brought::Brought,
+    empty::remove_empty,
     peers,
     query::last_seq,
     rot::Rot,
     schema::storage,
+    vanish::Rest,
 };
 use crate::node::{
     admitted::{Admitted, Origin},
@@ -47,9 +52,6 @@ use crate::node::{
     refusal::Outcome,
 };
 
-/// Most events of one commit: about 25 ms of work, so that no answer waits long behind others. Twice as many share a
-/// quarter more of the pages that they change.
-const BATCH: usize = 1_024;
 /// Rows that one round of the collector removes.
 const EXPIRED_AT_ONCE: u32 = 500;
 
@@ -65,6 +67,10 @@ enum Op {
     Heal(i64, Arc<Admitted>),
     /// Make the indexes anew: one of them lacks a row.
     Mend,
+    /// Go on with what takes several commits.
+    GoOn,
+    /// See whether something can be written.
+    Probe,
     Stop,
 }
 
@@ -72,13 +78,15 @@ enum Op {
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    disk: Arc<Mutex<Disk>>,
     brought: Arc<Brought>,
 }
 
 /// What the writer keeps.
 pub(super) struct Kept {
     pub(super) conn: Connection,
+    /// What requests to vanish have left to do.
+    pub(super) rests: Vec<Rest>,
     /// The ids that count as held.
     pub(super) held: Arc<RwLock<IdSet>>,
     pub(super) rot: Arc<Rot>,
@@ -129,10 +137,16 @@ impl Writer {
                       queues never waits, on a thread or in a task"
         )]
         let (queue, ops) = mpsc::unbounded_channel();
-        let fault = Arc::default();
+        let disk = Arc::default();
         let brought = Arc::new(Brought::after(last_seq(&kept.conn).map_err(storage)?));
+        if !kept.rests.is_empty() {
+            let _received = queue.send(Op::GoOn);
+        }
         let desk = Desk {
             conn: kept.conn,
+            rests: kept.rests.into(),
+            queue: queue.downgrade(),
+            empty_after: 0,
             quota,
             recent,
             live,
@@ -140,9 +154,9 @@ impl Writer {
             held: kept.held,
             rot: kept.rot,
             mended: None,
-            fault: Arc::clone(&fault),
+            disk: Arc::clone(&disk),
             brought: Arc::clone(&brought),
-            batch: Vec::new(),
+            lanes: Lanes::default(),
             peers: Vec::new(),
             planted,
         };
@@ -154,7 +168,7 @@ impl Writer {
                 .map(Running::Thread)
                 .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread for the writer").source(error))?,
         };
-        Ok((Self { queue, fault, brought }, running))
+        Ok((Self { queue, disk, brought }, running))
     }
 
     /// Queues an event. The ticket is answered when the event is committed; a writer that has stopped drops it, which
@@ -192,7 +206,12 @@ impl Writer {
 
     /// Why nothing can be stored, if that was so the last time.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).map(Fault::words)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).fault().map(fault::Fault::words)
+    }
+
+    /// Sees whether something can be written: where nothing could, and nobody comes who tries.
+    pub(crate) fn probe(&self) {
+        let _stopped = self.queue.send(Op::Probe);
     }
 
     /// Ends the writer once everything that is queued is done.
@@ -212,9 +231,15 @@ struct Desk {
     rot: Arc<Rot>,
     /// When the indexes were last made anew.
     mended: Option<Instant>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    disk: Arc<Mutex<Disk>>,
     brought: Arc<Brought>,
-    batch: Vec<(Arc<Admitted>, Ticket)>,
+    lanes: Lanes,
+    /// What requests to vanish have left to do.
+    rests: VecDeque<Rest>,
+    /// For what the writer gives itself to do, as long as anybody else can.
+    queue: mpsc::WeakUnboundedSender<Op>,
+    /// How far empty mailboxes were looked for.
+    empty_after: i64,
     /// Peers to remember with the next commit.
     peers: Vec<PeerRow>,
     planted: Planted,
@@ -245,7 +270,10 @@ impl Desk {
         let mut next = Some(first);
         while let Some(op) = next.take() {
             match op {
-                Op::Admit(event, ticket) => self.batch.push((event, ticket)),
+                Op::Admit(event, ticket) => self.lanes.push(event, ticket),
+                // It is done behind all that waits.
+                Op::GoOn => {}
+                Op::Probe => self.probe(),
                 Op::Expire(now, answer) => {
                     let more = self.expire(now);
                     let _gone = answer.send(more);
@@ -262,16 +290,21 @@ impl Desk {
                 }
                 Op::Stop => flow = ControlFlow::Break(()),
             }
-            if self.batch.len() < BATCH {
+            if !self.lanes.is_full() {
                 next = ops.try_recv().ok();
             }
         }
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.lanes.take();
         self.store(batch);
+        self.go_on();
         flow
     }
 
     fn finish(&mut self) {
+        while !self.lanes.is_empty() {
+            let batch = self.lanes.take();
+            self.store(batch);
+        }
         if !self.peers.is_empty()
             && let Err(error) = self.commit(std::iter::empty())
         {
@@ -291,7 +324,7 @@ impl Desk {
         }
         match self.mending(|desk| desk.commit(batch.iter().map(|(event, _)| &**event))) {
             Ok(applied) => {
-                self.note(None);
+                self.works();
                 let settled = batch.into_iter().zip(applied);
                 let fresh: Vec<Fresh> =
                     settled.filter_map(|((event, ticket), applied)| self.settle(event, ticket, applied)).collect();
@@ -303,16 +336,13 @@ impl Desk {
                 fresh.iter().for_each(|fresh| self.live.pass_on(fresh));
             }
             Err(error) if batch.len() == 1 => {
-                tracing::error!(%error, "an event could not be stored");
-                let fault = Fault::of(&error);
-                self.rot.note(&error);
-                self.note(Some(fault));
+                let fault = self.fails(&error, 1);
                 for (_, ticket) in batch {
                     ticket.refuse(fault.refusal());
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, events = batch.len(), "a commit failed; each event is tried alone");
+                tracing::debug!(%error, events = batch.len(), "a commit failed; each event is tried alone");
                 for one in batch {
                     self.store(vec![one]);
                 }
@@ -332,10 +362,6 @@ impl Desk {
         }
     }
 
-    fn note(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-    }
-
     fn commit<'a>(&mut self, events: impl Iterator<Item = &'a Admitted>) -> rusqlite::Result<Vec<Applied>> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let applied = events.map(|event| apply(&tx, event, &self.quota)).collect::<rusqlite::Result<Vec<_>>>()?;
@@ -352,8 +378,11 @@ impl Desk {
     }
 
     /// Answers for an event. What is left to pass on.
-    fn settle(&self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
+    fn settle(&mut self, event: Arc<Admitted>, ticket: Ticket, applied: Applied) -> Option<Fresh> {
         self.forget(&applied.removed);
+        if let Some(rest) = applied.rest {
+            self.leave(rest);
+        }
         if let Some(place) = applied.healed {
             self.rot.is_right(place);
         }
@@ -370,22 +399,24 @@ impl Desk {
     }
 
     fn expire(&mut self, now: Timestamp) -> bool {
+        self.rot.leaving().forget(Instant::now());
         let removed = self.mending(|desk| {
             let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let removed = expire(&tx, now, EXPIRED_AT_ONCE)?;
-            tx.commit().map(|()| removed)
+            let empty_after = remove_empty(&tx, desk.empty_after)?;
+            tx.commit().map(|()| (removed, empty_after))
         });
         match removed {
-            Ok(removed) => {
-                self.note(None);
+            Ok((removed, empty_after)) => {
+                self.empty_after = empty_after;
+                self.works();
                 self.forget(&removed);
                 self.metrics.expired.add(removed.len());
                 removed.len() >= EXPIRED_AT_ONCE as usize
             }
             Err(error) => {
-                tracing::warn!(%error, "what has expired could not be removed");
-                self.rot.note(&error);
-                self.note(Some(Fault::of(&error)));
+                tracing::debug!(%error, "what has expired could not be removed");
+                self.fails(&error, 0);
                 false
             }
         }
