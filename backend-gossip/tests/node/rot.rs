@@ -47,10 +47,10 @@ impl Disk {
 }
 
 /// Where the columns of an event stand in the file. Its id stands in indexes too, but its signature only in the row, soon
-/// after the id.
+/// after the id. A page that was split may still have what it had before; the row is on the later one.
 fn body(file: &[u8], event: &Event) -> Range<usize> {
     let find = |bytes: &[u8], from: usize| file[from..].windows(bytes.len()).position(|some| some == bytes);
-    let sig = find(event.signature(), 0).expect("the row is in the file");
+    let sig = file.windows(64).rposition(|some| some == event.signature()).expect("the row is in the file");
     let near = sig.saturating_sub(250);
     let id = near + find(event.id().as_bytes(), near).expect("the id stands before");
     // The guard of the signature and 300 bytes of content; where the event came from takes none.
