@@ -305,7 +305,7 @@ fn answers(conn: Connection, events: Vec<Admitted>) -> Vec<String> {
 fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
     let directory = tempfile::tempdir().expect("a directory");
     let conn = open(&directory);
-    conn.execute_batch("PRAGMA max_page_count = 30").expect("sets");
+    conn.execute_batch("PRAGMA max_page_count = 60").expect("sets");
     let events: Vec<Admitted> = (0..40).map(|_| wrap(8_000)).collect();
     let answers = answers(conn, events);
     let taken = answers.iter().filter(|answer| answer.contains(",true,")).count();
