@@ -179,8 +179,8 @@ impl Node {
     /// Opens the store and starts to listen.
     ///
     /// # Errors
-    /// `ConfigInvalid` for a setting that cannot work, an address that cannot be listened on or a URL that is none; `Storage` where the store
-    /// cannot be opened, is in use, damaged, or of a newer version.
+    /// `ConfigInvalid` for a setting that cannot work, an address that cannot be listened on or a URL that is none;
+    /// `Storage` where the store cannot be opened, is in use, damaged, or of a newer version.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
         checked::check(&config)?;
         let peers = mesh::addresses(&config.peers)?;

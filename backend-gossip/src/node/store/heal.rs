@@ -122,7 +122,8 @@ fn recount(tx: &Connection, numbers: impl Iterator<Item = i64>) -> Result<()> {
 }
 
 /// Ids under which the events of these places may be known to others: the one in the row, the one that the row gives, and
-/// the one in the index, of which one at least is right unless more than one place is rotten. A place is left out where there is nothing any longer, or nothing is wrong.
+/// the one in the index, of which one at least is right unless more than one place is rotten. A place is left out where
+/// there is nothing any longer, or nothing is wrong.
 ///
 /// # Errors
 /// Those of SQLite.

@@ -162,8 +162,7 @@ fn open_checked(
             .with("known", VERSION));
     }
     // 16,000 pages, 64 MB: a page that many commits change is moved into the database once for all of them. To read so
-    // long a log after a failure takes some 0.1 s. The cache of 8 MB holds the pages that events of some days change. Pages of
-    // 8 KiB save a tenth of the disk, but what somebody waits who publishes one event is a tenth more.
+    // long a log after a failure takes some 0.1 s. The cache of 8 MB holds the pages that events of some days change.
     let synchronous = if durability == Durability::Full { "FULL" } else { "OFF" };
     conn.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;

@@ -12,8 +12,8 @@ use crate::node::{
     intake::Ticket,
 };
 
-/// Most usual events of one commit: about 25 ms of work, so that no answer waits long behind others. Twice as many share a
-/// quarter more of the pages that they change.
+/// Most usual events of one commit: some 30 ms of work, so that no answer waits long behind others. With half as many, a
+/// quarter more is written for each, since fewer of them share a page.
 const BATCH: usize = 1_024;
 /// Most that one commit takes of the slow lane, in usual events; one of them in any case.
 const SLOW: usize = 512;
