@@ -85,6 +85,11 @@ macro_rules! row_where {
     };
 }
 
+/// A row by its place in the order of arrival, …
+pub(super) const BY_SEQ: &str = row_where!("e.seq = ?1 AND e.expires > ?2");
+/// … and by its id.
+pub(super) const BY_ID: &str = row_where!("e.id = ?1 AND e.expires > ?2");
+
 /// The event at this place, unless it has gone or expired, or is about to go. One that is not what was stored is reported
 /// and left out.
 pub(super) fn stored(conn: &Connection, at: At<'_>, now: Timestamp, rot: &Rot) -> Result<Option<Stored>> {
@@ -114,11 +119,11 @@ fn read(conn: &Connection, at: At<'_>, now: Timestamp) -> Result<Found> {
     let mut statement;
     let mut rows = match at {
         At::Seq(seq) => {
-            statement = conn.prepare_cached(row_where!("e.seq = ?1 AND e.expires > ?2"))?;
+            statement = conn.prepare_cached(BY_SEQ)?;
             statement.query((seq, now))?
         }
         At::Id(id) => {
-            statement = conn.prepare_cached(row_where!("e.id = ?1 AND e.expires > ?2"))?;
+            statement = conn.prepare_cached(BY_ID)?;
             statement.query((&id.as_bytes()[..], now))?
         }
     };

@@ -272,8 +272,8 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(BUSY)?;
-    // Without it SQLite prepares a statement anew for each value that is bound to it, where it has compared that place with
-    // the condition of a partial index: twice the cost of reading a row.
+    // Without it SQLite prepares some statements anew for each value that is bound to them, in case another plan were better
+    // for that one; to read a row by its place or id then costs twice as much.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);

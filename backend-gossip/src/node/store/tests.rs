@@ -273,11 +273,13 @@ fn a_statement_is_not_prepared_anew_for_each_value() {
     let writer = open(&directory);
     let reader = open_reader(&directory.path().join("store")).expect("opens");
     for conn in [writer, reader] {
-        let mut statement = conn.prepare("SELECT 1 FROM event WHERE id = ?1 AND expires > ?2").expect("prepares");
-        for number in 0..3 {
-            assert!(!statement.exists(([number; 32], i64::from(number))).expect("asks"));
+        for sql in [query::BY_SEQ, query::BY_ID] {
+            let mut statement = conn.prepare(sql).expect("prepares");
+            for number in 0..3_i64 {
+                assert!(!statement.exists((number, number)).expect("asks"));
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
         }
-        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }
 
