@@ -25,7 +25,7 @@ use crate::node::{
     intake::Batch,
     refusal::{Outcome, Reason, Refusal},
     server::Connection,
-    store::{Newest, Reader},
+    store::Reader,
 };
 
 /// Records of one code that are given. More than one is a forgery of 90 bits, or several of one key that has moved on.
@@ -90,10 +90,9 @@ pub(super) async fn resolve(
     };
     let party = connection.pass.party();
     let reader = Reader { party, rights: Rights::Keys(Vec::new()), now: node.now() };
-    let store = &node.store;
-    let found = store.search(Arc::new([filter]), reader.clone(), Newest::new(MAX_RECORDS)).await;
-    let keys: Arc<[_]> = found.map_err(|error| Refusal::of_store(&error))?.0.keys().into();
-    let page = store.events(keys, 0, reader, MAX_RECORDS_BYTES).await.map_err(|error| Refusal::of_store(&error))?;
+    let found = node.store.newest(Arc::new([filter]), reader, MAX_RECORDS).await;
+    let found = found.map_err(|error| Refusal::of_store(&error))?;
+    let (_, page) = node.store.page(found, MAX_RECORDS_BYTES).await.map_err(|error| Refusal::of_store(&error))?;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(([kind], format!("{{\"items\":[{}]}}", page.0.join(","))).into_response())
+    Ok(([kind], format!("{{\"items\":[{}]}}", page.join(","))).into_response())
 }

@@ -15,7 +15,7 @@ use crate::node::{
     outbox::Outbox,
     refusal::{Reason, Refusal},
     shares::{Claim, Full},
-    store::{Count, Newest, Reader, Set, Short},
+    store::{Count, Reader, Set, Short},
 };
 
 /// Bytes of stored events that are read at once. It is what a query may have in memory for a client that does not read,
@@ -180,18 +180,15 @@ async fn send_stored(
     outbox: &Outbox,
     reader: Reader,
 ) -> talkbox_core::Result<()> {
-    let newest = Newest::new(node.config.limits.max_limit);
-    let (newest, last) = node.store.search(subscription.filters(), reader.clone(), newest).await?;
-    let keys: Arc<[_]> = newest.keys().into();
-    let mut from = 0;
+    let mut pages = node.store.newest(subscription.filters(), reader, node.config.limits.max_limit).await?;
     while outbox.room().await && !subscription.is_closed() {
-        if from == keys.len() {
+        if let Some(last) = pages.end() {
             outbox.push(subscription.end_of_stored(last));
             subscription.go_live(last);
             return Ok(());
         }
-        let (page, taken) = node.store.events(Arc::clone(&keys), from, reader.clone(), PAGE).await?;
-        from += taken;
+        let page;
+        (pages, page) = node.store.page(pages, PAGE).await?;
         if subscription.is_closed() {
             return Ok(());
         }

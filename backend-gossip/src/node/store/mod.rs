@@ -9,6 +9,7 @@ mod heal;
 mod known;
 mod leaving;
 mod mark;
+mod pages;
 mod peers;
 mod place;
 mod query;
@@ -22,6 +23,7 @@ mod search;
 mod tests;
 mod turns;
 mod vanish;
+mod walk;
 mod writer;
 
 use std::{
@@ -44,12 +46,12 @@ use self::{
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
     heal::sound,
-    query::{Key, MailState, Reader, Stored},
+    query::{MailState, Reader, Stored},
     rot::Rot,
     row::Packed,
     schema::{AFTER_BACKUP, storage},
     scrub::Scrubbed,
-    search::{Collect, Count, Newest, Set, Short},
+    search::{Collect, Count, Set, Short},
     writer::{Followers, Writer},
 };
 use super::{
@@ -204,36 +206,6 @@ impl Store {
             left = left.checked_sub(took).ok_or_else(readers::too_long)?;
             search = so_far;
         }
-    }
-
-    /// The events at these places as JSON, as many of them from the first on as fit into so many bytes, but at least
-    /// one; and how many places they took. What has gone is left out.
-    ///
-    /// # Errors
-    /// `Storage`, `Timeout`, `Closed`.
-    pub(crate) async fn events(
-        &self,
-        keys: Arc<[Key]>,
-        from: usize,
-        reader: Reader,
-        bytes: usize,
-    ) -> Result<(Vec<String>, usize)> {
-        let (party, rot) = (reader.party, Arc::clone(&self.rot));
-        let page = move |conn: &Connection| {
-            let (mut page, mut size, mut taken) = (Vec::new(), 0, 0);
-            for key in keys.get(from..).unwrap_or_default() {
-                taken += 1;
-                if let Some(json) = query::event(conn, key.seq, &reader, &rot)? {
-                    size += json.len();
-                    page.push(json);
-                }
-                if size >= bytes {
-                    break;
-                }
-            }
-            Ok((page, taken))
-        };
-        self.read(party, page).await
     }
 
     /// A page of what arrived, in the order of arrival.
