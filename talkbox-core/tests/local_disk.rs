@@ -130,7 +130,7 @@ async fn a_rotten_row_hides_no_other() {
     let (owner, mail) = filled(&path, 5).await;
     sql(
         &path,
-        "UPDATE messages SET sealed = CAST(substr(sealed, 1, 40) || x'00' || substr(sealed, 42) AS BLOB) WHERE seq = 2",
+        "UPDATE messages SET sealed = CAST(substr(sealed, 1, 40) || CASE substr(sealed, 41, 1) WHEN x'00' THEN x'01' ELSE x'00' END || substr(sealed, 42) AS BLOB) WHERE seq = 2",
     );
     sql(&path, "UPDATE messages SET sealed = x'' WHERE seq = 3");
     sql(

@@ -6,6 +6,7 @@ use talkbox_core::{DeleteRequest, Timestamp, event::Wire};
 use super::{
     filter::Facts,
     policy::{Terms, Treatment},
+    refusal::Refusal,
     store::Packed,
 };
 
@@ -41,6 +42,8 @@ pub(crate) enum Effect {
     Delete(Box<DeleteRequest>),
     /// It removes all mail to its author and all that is from it, up to its time.
     Vanish,
+    /// It is not stored, and remembered for that: the policy does not take what a peer takes.
+    Refuse(Refusal),
 }
 
 impl Admitted {
@@ -67,6 +70,14 @@ impl Admitted {
             effect,
             origin,
         }
+    }
+}
+
+impl Admitted {
+    /// Takes over a verified event that a peer holds and this node does not take.
+    pub(crate) fn refused(event: &Wire<'_>, json: String, expires: Timestamp, refusal: Refusal) -> Self {
+        let terms = Terms { treatment: Treatment::Envelope, mailbox: None, expires };
+        Self { effect: Effect::Refuse(refusal), ..Self::new(event, json, terms, None, Origin::Peer) }
     }
 }
 

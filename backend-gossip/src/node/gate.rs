@@ -1,5 +1,6 @@
-//! Who may read what: gift wraps, and hints that some have come, go to the mailbox that they are addressed to, to the
-//! keepers that its record names, and to their author, once the key has been proved (NIP-42). Everything else is public.
+//! Who may read what: gift wraps, hints that some have come, and deletions of some go to the mailbox that they are addressed
+//! to, to the keepers that its record names, and to their author, once the key has been proved (NIP-42). Everything else is
+//! public.
 
 use talkbox_core::{MailboxId, PublicKey, event::kind};
 
@@ -11,8 +12,8 @@ use super::{
 /// Most keys that one connection proves. A client that reads several mailboxes on one connection is rare.
 pub(crate) const MAX_KEYS: usize = 8;
 
-/// Kinds that say who gets mail, and when.
-const PRIVATE: [u16; 2] = [kind::GIFT_WRAP, kind::HINT];
+/// Kinds that say who gets mail, and when. Deletions here are of gift wraps alone.
+pub(super) const PRIVATE: [u16; 3] = [kind::GIFT_WRAP, kind::HINT, kind::DELETION];
 
 /// The rights of one connection at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Rights {
         !PRIVATE.contains(&event.kind) || self.is_involved(event.author, event.mailbox)
     }
 
-    /// Whether a gift wrap or hint with these two ends may go to the connection.
+    /// Whether something private with these two ends may go to the connection.
     pub(crate) fn is_involved(&self, author: PublicKey, mailbox: Option<MailboxId>) -> bool {
         match self {
             Self::Everything => true,
@@ -37,8 +38,8 @@ impl Rights {
         }
     }
 
-    /// Whether the connection may ask this at all. A filter that could give gift wraps or hints has to say whose: by
-    /// `#p`, by author, or by ids, which cannot be guessed and are looked at one by one.
+    /// Whether the connection may ask this at all. A filter that could give what is private has to say whose: by `#p`, by
+    /// author, or by ids, which cannot be guessed and are looked at one by one.
     ///
     /// # Errors
     /// `auth-required` where no key has been proved, `restricted` where it is another's mail that is asked for.
@@ -50,7 +51,7 @@ impl Rights {
         if keys.is_empty() {
             return Err(Refusal::new(
                 Reason::AuthRequired,
-                "gift wraps and hints are served to their recipient, its keepers and their author",
+                "gift wraps, hints and deletions are served to their recipient, its keepers and their author",
             ));
         }
         if filter.ids.is_some()
@@ -59,7 +60,10 @@ impl Rights {
         {
             return Ok(());
         }
-        Err(Refusal::new(Reason::Forbidden, "gift wraps and hints are served by #p or author of your own, or by ids"))
+        Err(Refusal::new(
+            Reason::Forbidden,
+            "gift wraps, hints and deletions are served by #p or author of your own, or by ids",
+        ))
     }
 
     /// Whether every match of the filter is addressed to one of the keys, so that nothing further has to be asked.
@@ -102,11 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn records_lists_and_deletions_are_public_and_hints_are_not() {
+    fn records_and_lists_are_public_and_hints_and_deletions_are_not() {
         let of = |kinds: &[u16]| Filter { kinds: Some(kinds.iter().copied().collect()), ..Filter::default() };
-        let public = of(&[kind::RECORD, kind::INBOX_RELAYS, kind::DELETION]);
+        let public = of(&[kind::RECORD, kind::INBOX_RELAYS]);
         assert_eq!(Rights::Keys(vec![]).check(&public), Ok(()));
-        for private in [of(&[kind::HINT]), of(&[kind::RECORD, kind::HINT]), of(&[kind::GIFT_WRAP])] {
+        let private = [&[kind::HINT][..], &[kind::RECORD, kind::HINT], &[kind::GIFT_WRAP], &[kind::DELETION]];
+        for private in private.map(of) {
             let refused = |rights: Rights| rights.check(&private).expect_err("refused").reason();
             assert_eq!(refused(Rights::Keys(vec![])), Reason::AuthRequired);
             assert_eq!(refused(rights()), Reason::Forbidden);

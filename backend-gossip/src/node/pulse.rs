@@ -1,4 +1,4 @@
-//! Whether the store can be read, for those who ask whether the node is ready. Anybody may ask that, and as often as they
+//! Whether the store can be read and has room, for those who ask whether the node is ready. Anybody may ask that, and as often as they
 //! like; so it is looked at once a second at most, however many ask.
 
 use std::time::Duration;
@@ -10,20 +10,26 @@ use super::{addresses::Party, store::Store};
 /// How long an answer is given again.
 const FRESH: Duration = Duration::from_secs(1);
 
+const UNREADABLE: &str = "the store cannot be read";
+
 /// What was found the last time.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse(Mutex<Option<(Instant, bool)>>);
+pub(crate) struct Pulse(Mutex<Option<(Instant, Option<&'static str>)>>);
 
 impl Pulse {
-    /// Whether the store can be read. Those who ask at one time wait for one look.
-    pub(crate) async fn is_readable(&self, store: &Store) -> bool {
+    /// What is wrong with the store, if anything is. Those who ask at one time wait for one look.
+    pub(crate) async fn fault(&self, store: &Store) -> Option<&'static str> {
         let mut last = self.0.lock().await;
         match *last {
-            Some((at, is_readable)) if at.elapsed() < FRESH => is_readable,
+            Some((at, fault)) if at.elapsed() < FRESH => fault,
             _ => {
-                let is_readable = store.last(Party::Node).await.is_ok();
-                *last = Some((Instant::now(), is_readable));
-                is_readable
+                let fault = match store.is_full().await {
+                    Ok(false) => store.last(Party::Node).await.err().map(|_| UNREADABLE),
+                    Ok(true) => Some("the store is as large as it may be"),
+                    Err(_) => Some(UNREADABLE),
+                };
+                *last = Some((Instant::now(), fault));
+                fault
             }
         }
     }

@@ -132,6 +132,11 @@ impl Refusal {
         self.reason
     }
 
+    /// Whether it is this node that does not take the event, and would not later, while another may.
+    pub(crate) const fn is_by_policy(&self) -> bool {
+        matches!(self.reason, Reason::Pow | Reason::Blocked | Reason::TooLarge)
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -152,4 +157,11 @@ pub(crate) enum Outcome {
     Duplicate,
     /// It was not taken.
     Refused(Refusal),
+}
+
+impl Outcome {
+    /// Whether it was refused for this reason.
+    pub(crate) fn is_for(&self, reason: Reason) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.reason() == reason)
+    }
 }

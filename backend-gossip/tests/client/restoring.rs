@@ -9,7 +9,7 @@ use talkbox_core::{
     ReconcileOptions, SecretKey, WatchEvent, WatchOptions,
 };
 
-use crate::support::{NOW, auth, envelopes, holder, ids, key, mailbox, open, put, soon};
+use crate::support::{NOW, auth, client, envelopes, holder, ids, key, mailbox, open, put, soon};
 
 /// A node that can be started again at its address, which no connection on its way to somewhere takes meanwhile.
 struct Place {
@@ -158,8 +158,40 @@ async fn clients_and_peers_of_a_node_that_was_put_back_lose_nothing() {
     first.shutdown().await;
 }
 
+/// What the owner has read it still has, and gives back by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_no_peer_whoever_has_it_brings_back_what_came_after_the_backup() {
+async fn with_no_peer_the_owner_that_syncs_brings_back_what_it_had_read() {
+    let place = Place::new(4);
+    let node = place.start(&[]).await;
+    let owner = key();
+    let client = client(&place.url()).await;
+    let backend = open(&[&place.url()], 5_000).await;
+    let mail = envelopes(owner.id(), 12);
+    put(&backend, &mail[..5]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
+    let kept = tempfile::tempdir().expect("a directory");
+    let file = kept.path().join("backup");
+    maintenance::backup(place.data.path(), &file).expect("is made");
+    put(&backend, &mail[5..]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
+    let sync = async || {
+        let synced = client.sync(&owner, Duration::from_secs(20)).await.expect("syncs");
+        assert!(synced.holders.iter().all(|(_, outcome)| outcome.is_ok()), "{:?}", synced.holders);
+    };
+    sync().await;
+    assert_eq!(client.store().known_set(owner.id()).await.expect("reads").len(), 12);
+    node.shutdown().await;
+    place.restore(&file);
+    let node = place.start(&[]).await;
+    let listed_now = async || set(&listed(&backend, &owner, &place.holder(), None).await.expect("lists").0);
+    assert_eq!(listed_now().await, set(&ids(&mail[..5])));
+    sync().await;
+    assert_eq!(listed_now().await, set(&ids(&mail)));
+    client.close().await;
+    node.shutdown().await;
+}
+
+/// What clients are given to find out by, and what comes of it when they put it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_peer_a_difference_and_an_audit_tell_what_came_after_the_backup() {
     let place = Place::new(3);
     let node = place.start(&[]).await;
     let owner = key();

@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use talkbox_backend_gossip::{Node, NodeConfig, NodeContext};
 use talkbox_core::{
-    Ack, Authorizer, Backend, BackendConfig, Draft, Envelope, EnvelopeId, KeyAuthorizer, Locator, Mailbox, MailboxId,
-    ManualClock, OpenContext, PutOptions, Receipt, Result, SealOptions, SecretKey, Timestamp, Transport, seal,
+    Ack, Authorizer, Backend, BackendConfig, Clock, Draft, Envelope, EnvelopeId, KeyAuthorizer, Locator, Mailbox,
+    MailboxId, ManualClock, OpenContext, PutOptions, Receipt, Registry, Result, SealOptions, SecretKey, Timestamp,
+    Transport,
+    client::{Settings, Talkbox},
+    config::Opened,
+    local::{Store, StoreKey},
+    seal,
 };
 
 /// The time of the tests.
@@ -23,6 +28,16 @@ pub(crate) async fn open_with(nodes: &[&str], timeout_ms: u64, allow_private: bo
     context.allow_private = allow_private;
     let serde_json::Value::Object(table) = json!({ "nodes": nodes, "timeout_ms": timeout_ms }) else { unreachable!() };
     (talkbox_backend_gossip::backend().open)(BackendConfig::new(table), context).await.expect("opens")
+}
+
+/// A client with a store of its own and this node.
+pub(crate) async fn client(node: &str) -> Talkbox {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+    let key = StoreKey::generate().expect("randomness");
+    let store = Store::in_memory(key, Arc::clone(&clock)).await.expect("a store");
+    let mut opened = Opened::default();
+    opened.mailboxes.extend(open(&[node], 5_000).await.mailbox.map(|mailbox| ("gossip".to_owned(), mailbox)));
+    Talkbox::new(store, opened, Registry::new(), clock, Settings::default())
 }
 
 /// An honest node, and how a client names it.

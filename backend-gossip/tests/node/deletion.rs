@@ -51,19 +51,20 @@ async fn deletions_are_stored_asked_for_and_delivered() {
     let (node, _) = node().await;
     let owner = key();
     let event = wrap(owner.id());
-    let mut reader = Client::connect(&node).await;
+    let mut reader = Client::connect_as(&node, &owner).await;
     let filter = json!({"kinds": [kind::DELETION], "#p": [owner.id().to_hex()]});
     assert_eq!(reader.ask(json!(["REQ", "a", filter])).await, json!(["EOSE", "a"]));
-    let mut client = Client::connect(&node).await;
+    let mut client = Client::connect_as(&node, &owner).await;
     client.accepted(&event).await;
     let request = deletion(&owner, owner.id(), &[&event]);
     client.accepted(&request).await;
     assert_eq!(reader.receive().await, json!(["EVENT", "a", value(&request)]));
     for filter in [
         filter,
-        json!({"kinds": [5], "#e": [event.id().to_hex()]}),
-        json!({"kinds": [5], "#k": ["1059"]}),
+        json!({"kinds": [5], "#p": [owner.id().to_hex()], "#e": [event.id().to_hex()]}),
+        json!({"kinds": [5], "#p": [owner.id().to_hex()], "#k": ["1059"]}),
         json!({"kinds": [5], "authors": [owner.public().to_hex()]}),
+        json!({"kinds": [5], "ids": [request.id().to_hex()]}),
     ] {
         assert_eq!(client.stored(filter).await, ids(&[&request]));
     }

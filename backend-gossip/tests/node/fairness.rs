@@ -62,8 +62,8 @@ async fn one_client_that_asks_for_much_stops_nobody() {
     let mut greedy = Client::connect(&node).await;
     for name in 0..32 {
         let keys: Vec<String> = (0..1_000).map(|n: u64| format!("{:064x}", n + name * 1_000)).collect();
-        greedy.send(json!(["REQ", name.to_string(), {"kinds": [kind::DELETION], "#e": keys[..999]}])).await;
-        greedy.send(json!(["COUNT", name.to_string(), {"kinds": [kind::DELETION], "#e": keys[..999]}])).await;
+        greedy.send(json!(["REQ", name.to_string(), {"kinds": [kind::INBOX_RELAYS], "#e": keys[..999]}])).await;
+        greedy.send(json!(["COUNT", name.to_string(), {"kinds": [kind::INBOX_RELAYS], "#e": keys[..999]}])).await;
     }
     assert_is_answered(&node, &owner, &mine).await;
 }
@@ -75,7 +75,7 @@ async fn a_request_of_very_many_values_stops_nobody() {
     let (owner, mine, _) = fill(&node).await;
     let mut hostile = Client::connect(&node).await;
     for name in 0..4 {
-        let mut filter = json!({"kinds": [kind::DELETION]});
+        let mut filter = json!({"kinds": [kind::INBOX_RELAYS]});
         for letter in ('a'..='z').filter(|letter| *letter != 'p') {
             filter[format!("#{letter}")] = json!(values(700, 0));
         }
@@ -90,7 +90,7 @@ async fn a_request_of_very_many_values_stops_nobody() {
 async fn values_are_counted_over_all_lists_of_a_request() {
     let (node, _) = node().await;
     let mut client = Client::connect(&node).await;
-    let filter = |d: usize, e: usize| json!({"kinds": [kind::DELETION], "#d": values(d, 0), "#e": values(e, 0)});
+    let filter = |d: usize, e: usize| json!({"kinds": [kind::INBOX_RELAYS], "#d": values(d, 0), "#e": values(e, 0)});
     let refusals = [
         client.ask(json!(["REQ", "a", filter(500, 500)])).await,
         client.ask(json!(["COUNT", "a", filter(500, 1), filter(500, 1)])).await,
@@ -117,15 +117,14 @@ async fn a_request_of_many_values_is_answered_like_one_of_few() {
         for (at, owner) in owners.iter().enumerate() {
             let at = NOW.minus(age * 100 + at as u64);
             let stray = format!("{:064x}", at.secs());
-            let event =
-                event(owner, kind::DELETION, at, &[&["p", &owner.id().to_hex()], &["e", &stray], &["k", "1059"]], "");
+            let event = event(&key(), kind::INBOX_RELAYS, at, &[&["p", &owner.id().to_hex()], &["e", &stray]], "");
             client.accepted(&event).await;
             newest.push(event);
         }
     }
     newest.truncate(5);
     let mailboxes: Vec<String> = owners.iter().rev().map(|owner| owner.id().to_hex()).collect();
-    let filter = json!({"kinds": [kind::DELETION], "#p": mailboxes, "limit": 5});
+    let filter = json!({"kinds": [kind::INBOX_RELAYS], "#p": mailboxes, "limit": 5});
     assert_eq!(client.stored(filter).await, ids(&newest.iter().collect::<Vec<_>>()));
 }
 
@@ -142,8 +141,8 @@ async fn filters_are_bounded_over_all_connections_of_an_address() {
     })
     .await;
     let (mut one, mut other) = (Client::connect(&node).await, Client::connect(&node).await);
-    let small = json!({"kinds": [kind::DELETION]});
-    let large = json!({"kinds": [kind::DELETION], "#e": values(60, 0)});
+    let small = json!({"kinds": [kind::INBOX_RELAYS]});
+    let large = json!({"kinds": [kind::INBOX_RELAYS], "#e": values(60, 0)});
     assert_eq!(one.ask(json!(["REQ", "a", large])).await, json!(["EOSE", "a"]));
     refused(&one.ask(json!(["REQ", "b", large])).await, "b", "blocked: this address keeps");
     refused(&other.ask(json!(["REQ", "b", large])).await, "b", "blocked: this address keeps");
@@ -160,7 +159,7 @@ async fn filters_are_bounded_over_all_connections_of_an_address() {
 async fn filters_are_bounded_over_the_node_and_small_ones_still_served() {
     let (node, _) = node_with(|config| config.limits.max_filter_bytes_total = 6_000).await;
     let mut greedy = Client::connect(&node).await;
-    let large = json!({"kinds": [kind::DELETION], "#e": values(60, 0)});
+    let large = json!({"kinds": [kind::INBOX_RELAYS], "#e": values(60, 0)});
     assert_eq!(greedy.ask(json!(["REQ", "a", large])).await, json!(["EOSE", "a"]));
     refused(&greedy.ask(json!(["REQ", "b", large])).await, "b", "rate-limited: the node keeps");
     let mut other = Client::connect(&node).await;

@@ -10,6 +10,38 @@ fn refused(answer: Result<Vec<String>, String>, prefix: &str) {
     assert!(words.starts_with(prefix), "{words}");
 }
 
+/// They say who got mail, and when it was deleted.
+#[tokio::test]
+async fn deletions_are_read_by_whom_they_concern() {
+    let (node, _) = node().await;
+    let (owner, author) = (key(), key());
+    let letters = [1, 2].map(|age| wrap_by(&author, owner.id(), NOW.minus(age), &[]));
+    let mut recipient = Client::connect_as(&node, &owner).await;
+    for letter in &letters {
+        recipient.accepted(letter).await;
+    }
+    let by_owner = deletion(&owner, owner.id(), &[&letters[0]]);
+    let by_author = deletion(&author, owner.id(), &[&letters[1]]);
+    recipient.accepted(&by_owner).await;
+    recipient.accepted(&by_author).await;
+    let of_owner = json!({"kinds": [5], "#p": [owner.id().to_hex()]});
+    let mut anonymous = Client::connect(&node).await;
+    for filter in [of_owner.clone(), json!({"kinds": [5]}), json!({"ids": [by_owner.id().to_hex()]})] {
+        refused(anonymous.query(&[filter]).await, "auth-required:");
+    }
+    let mut stranger = Client::connect_as(&node, &key()).await;
+    refused(stranger.query(std::slice::from_ref(&of_owner)).await, "restricted:");
+    assert_eq!(stranger.stored(json!({"ids": [by_owner.id().to_hex()]})).await, [""; 0]);
+    let mut both = ids(&[&by_owner, &by_author]);
+    let mut found = recipient.stored(of_owner).await;
+    both.sort();
+    found.sort();
+    assert_eq!(found, both);
+    let mut sender = Client::connect_as(&node, &author).await;
+    let by = json!({"kinds": [5], "authors": [author.public().to_hex()]});
+    assert_eq!(sender.stored(by).await, ids(&[&by_author]));
+}
+
 #[tokio::test]
 async fn mail_is_read_by_its_recipient_and_its_author_only() {
     let (node, _) = node().await;

@@ -51,7 +51,7 @@ async fn nonsense_is_answered_and_then_the_connection_closed() {
 async fn wrong_filters_and_names_are_refused_by_name() {
     let (node, _) = node().await;
     let mut client = Client::connect(&node).await;
-    let eleven: Vec<Value> = std::iter::repeat_n(json!({"kinds": [5]}), 11).collect();
+    let eleven: Vec<Value> = std::iter::repeat_n(json!({"kinds": [10050]}), 11).collect();
     let mut too_many = vec![json!("REQ"), json!("a")];
     too_many.extend(eleven);
     for request in
@@ -63,7 +63,7 @@ async fn wrong_filters_and_names_are_refused_by_name() {
     }
     notice(&client.ask(json!(["REQ", "x".repeat(65), {}])).await);
     let odd = "\"\\\u{1}é";
-    assert_eq!(client.ask(json!(["REQ", odd, {"kinds": [5]}])).await, json!(["EOSE", odd]));
+    assert_eq!(client.ask(json!(["REQ", odd, {"kinds": [10050]}])).await, json!(["EOSE", odd]));
 }
 
 #[tokio::test]
@@ -72,12 +72,12 @@ async fn subscriptions_are_bounded() {
     let mut client = Client::connect(&node).await;
     for n in 0..32 {
         let name = n.to_string();
-        assert_eq!(client.ask(json!(["REQ", name, {"kinds": [5]}])).await, json!(["EOSE", name]));
+        assert_eq!(client.ask(json!(["REQ", name, {"kinds": [10050]}])).await, json!(["EOSE", name]));
     }
-    let answer = client.ask(json!(["REQ", "32", {"kinds": [5]}])).await;
+    let answer = client.ask(json!(["REQ", "32", {"kinds": [10050]}])).await;
     assert_eq!(answer[0], "CLOSED");
     client.send(json!(["CLOSE", "0"])).await;
-    assert_eq!(client.ask(json!(["REQ", "32", {"kinds": [5]}])).await, json!(["EOSE", "32"]));
+    assert_eq!(client.ask(json!(["REQ", "32", {"kinds": [10050]}])).await, json!(["EOSE", "32"]));
 }
 
 #[tokio::test]

@@ -86,7 +86,8 @@ async fn a_deletion_is_not_deleted() {
     let request = deletion(&owner, owner.id(), &[&letter]);
     client.accepted(&request).await;
     client.publish(&deletion(&owner, owner.id(), &[&request])).await;
-    assert!(client.stored(json!({"kinds": [kind::DELETION]})).await.contains(&request.id().to_hex()));
+    let deletions = json!({"kinds": [kind::DELETION], "#p": [owner.id().to_hex()]});
+    assert!(client.stored(deletions).await.contains(&request.id().to_hex()));
     assert!(!client.publish(&letter).await.0, "still deleted");
 }
 

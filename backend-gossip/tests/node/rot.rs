@@ -236,6 +236,52 @@ async fn what_is_brought_again_puts_a_rotten_row_right() {
     assert!(maintenance::verify(directory.path()).expect("checks").is_sound());
 }
 
+/// The writer still has in memory what was right, and whoever has read on has passed the place.
+#[tokio::test]
+async fn a_bit_that_flips_while_the_node_runs_is_healed_and_reaches_who_read_on() {
+    let mut mesh = Mesh::of(2).await;
+    let owner = key();
+    let mail: Vec<Event> = (0..10).map(|_| wrap(owner.id())).collect();
+    publish(mesh.node(0), &mail.iter().collect::<Vec<_>>()).await;
+    mesh.hold(10).await;
+    mesh.stop(0).await;
+    // What is in its log moves into the file.
+    mesh.stop(1).await;
+    mesh.start(1).await;
+    // It looks at each of them.
+    let answers = publish(mesh.node(1), &mail.iter().collect::<Vec<_>>()).await;
+    assert!(answers[..mail.len()].iter().all(|answer| answer["status"] == "duplicate"), "{answers:?}");
+    let mut disk = Disk::open(&mesh.places[1].data());
+    let file = disk.bytes();
+    for event in &mail[3..5] {
+        let at = body(&file, event).start + 150;
+        disk.write(at, &[file[at] ^ 8]);
+    }
+    let path = format!("/v1/mailboxes/{}/envelopes", owner.id().to_hex());
+    let page = get(mesh.node(1), &path).by(&owner).send().await.json();
+    assert_eq!(page["items"].as_array().expect("items").len(), 8);
+    let on = format!("{path}?after={}", page["next"].as_str().expect("a cursor"));
+    // One is brought again, the other healed from the peer.
+    assert_eq!(publish(mesh.node(1), &[&mail[3]]).await[0]["status"], "duplicate");
+    mesh.start(0).await;
+    let mut healed = Vec::new();
+    let found = tokio::time::timeout(PATIENCE, async {
+        while healed.len() < 2 {
+            let page = get(mesh.node(1), &on).by(&owner).send().await.json();
+            let ids = page["items"].as_array().expect("items").iter().map(|item| item["id"].clone());
+            healed = ids.collect();
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    assert!(found.await.is_ok(), "both come to who read on: {healed:?}");
+    healed.sort_by_key(ToString::to_string);
+    let mut expected: Vec<_> = mail[3..5].iter().map(|event| serde_json::json!(event.id().to_hex())).collect();
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(healed, expected);
+    mesh.stop(1).await;
+    assert!(maintenance::verify(&mesh.places[1].data()).expect("checks").is_sound());
+}
+
 /// Where these bytes stand in the file.
 fn all(file: &[u8], bytes: &[u8]) -> Vec<usize> {
     (0..file.len() - bytes.len()).filter(|at| file[*at..].starts_with(bytes)).collect()

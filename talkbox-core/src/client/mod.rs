@@ -9,6 +9,7 @@ mod delete;
 mod drafts;
 mod drain;
 mod find;
+mod put_back;
 mod resolve;
 mod routes;
 mod send;

@@ -110,7 +110,7 @@ impl Talkbox {
         }
     }
 
-    /// Fetches what the holder has and the store does not know of.
+    /// Fetches what the holder has and the store does not know of, and puts back what it had and has no longer.
     ///
     /// # Errors
     /// `Unsupported` where the holder does not reconcile, or does not give what it says it has.
@@ -132,7 +132,7 @@ impl Talkbox {
         if fetch.arrived() < theirs {
             return Err(unsupported("the holder does not give what it says it has"));
         }
-        Ok(())
+        self.put_back(source, &difference.ours).await
     }
 
     /// Walks the holder's listing from the stored cursor to its end.

@@ -6,9 +6,9 @@ use super::{
     Access, Store,
     columns::{holder_in, locator_out, owner_of, time_in, time_out},
     fault::Sql,
-    known::{MAX_IDS, too_many},
+    known::{MAX_IDS, restore, too_many},
 };
-use crate::{EnvelopeId, Holding, HoldingState, Locator, MailboxId, Result, Timestamp};
+use crate::{Envelope, EnvelopeId, Holding, HoldingState, Locator, MailboxId, Result, Timestamp};
 
 /// A holder that has an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,48 @@ impl Store {
             Ok(())
         })
         .await
+    }
+}
+
+impl Store {
+    /// Those of these envelopes, as far as their bodies are kept and they have not expired, that the holder was seen to
+    /// have.
+    ///
+    /// # Errors
+    /// `Storage`, also where the bytes of one are damaged.
+    pub(crate) async fn seen_at(
+        &self,
+        owner: MailboxId,
+        holder: &Locator,
+        ids: &[EnvelopeId],
+    ) -> Result<Vec<Envelope>> {
+        let (holder, ids) = (holder.to_string(), ids.to_vec());
+        self.read("seen at", move |access| {
+            let Some(owner) = owner_of(access.db, owner)? else { return Ok(Vec::new()) };
+            let mut select = access.db.prepare_cached(
+                "SELECT json, sum FROM envelopes
+                 WHERE owner = ?1 AND id = ?2 AND json IS NOT NULL AND envelopes.until > ?4 AND EXISTS (
+                     SELECT 1 FROM holdings JOIN holders USING (holder) WHERE envelope = seq AND locator = ?3)",
+            )?;
+            let mut seen = Vec::new();
+            for id in ids {
+                let mut rows = select.query(params![owner, id.as_bytes(), holder, time_in(access.now)])?;
+                if let Some(row) = rows.next()? {
+                    seen.push(restore(id, row.get_ref(0), row.get_ref(1))?);
+                }
+            }
+            Ok(seen)
+        })
+        .await
+    }
+
+    /// Forgets that the holder was seen to have these.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub(crate) async fn unsee(&self, owner: MailboxId, holder: &Locator, ids: &[EnvelopeId]) -> Result<()> {
+        let absent = |id: &EnvelopeId| Holding { id: *id, state: HoldingState::Absent };
+        self.audited(owner, holder, &ids.iter().map(absent).collect::<Vec<_>>()).await
     }
 }
 

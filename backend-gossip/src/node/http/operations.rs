@@ -96,8 +96,8 @@ async fn fault(node: &Shared) -> Option<&'static str> {
     if node.store.rot().is_damaged() {
         return Some("the store is damaged");
     }
-    if !node.pulse.is_readable(&node.store).await {
-        return Some("the store cannot be read");
+    if let Some(fault) = node.pulse.fault(&node.store).await {
+        return Some(fault);
     }
     let is_late = node.started.elapsed() > LATE;
     (!node.roster.is_compared() && !is_late).then_some("not compared with a peer yet")

@@ -10,8 +10,9 @@ mod ticket;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use talkbox_core::{
-    Clock, DeleteRequest, Hint, MailboxRecord, Result,
+    Clock, DeleteRequest, Hint, MailboxRecord, Result, Timestamp,
     anti_entropy::{IdSet, Item},
+    envelope::MAX_RETENTION,
     event::{Event, Wire},
 };
 use tokio::sync::Semaphore;
@@ -28,7 +29,7 @@ use super::{
     mesh::Hints,
     metrics::Metrics,
     planted::{Defect, Planted},
-    policy::{Policy, Treatment},
+    policy::{self, Policy, Treatment},
     refusal::{Outcome, Refusal},
     store::{Followers, Store, Writer},
 };
@@ -158,7 +159,13 @@ impl Desk {
         ticket.name(event.id());
         let canonical = event.to_json();
         let now = self.clock.now();
-        let terms = self.policy.examine(&event, canonical.len(), now).map_err(Outcome::Refused)?;
+        let terms = match self.policy.examine(&event, canonical.len(), now) {
+            Ok(terms) => terms,
+            Err(refusal) if origin == Origin::Peer && refusal.is_by_policy() => {
+                return self.admit_refused(&event, canonical, refusal, now);
+            }
+            Err(refusal) => return Err(Outcome::Refused(refusal)),
+        };
         let is_recent = self.recent.contains(&event.id());
         if !is_recent && origin == Origin::Peer && self.is_held(&event) {
             event.verify_id().map_err(refused)?;
@@ -198,6 +205,26 @@ impl Desk {
 }
 
 impl Desk {
+    /// What a peer takes and this node does not is remembered, so that it is fetched once only. But for what is forged: under
+    /// the id there may be something else, which is taken.
+    fn admit_refused(
+        &self,
+        event: &Wire<'_>,
+        canonical: String,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> std::result::Result<(Admitted, Verified), Outcome> {
+        if self.is_held(event) {
+            return Err(Outcome::Duplicate);
+        }
+        event.verify().map_err(|error| Outcome::Refused(Refusal::from_core(&error)))?;
+        let expires = policy::expires(event).unwrap_or_else(|| event.created_at().plus(MAX_RETENTION));
+        if expires <= now {
+            return Err(Outcome::Refused(refusal));
+        }
+        Ok((Admitted::refused(event, canonical, expires, refusal), Verified::Stored))
+    }
+
     fn examine(&self, json: &str) -> Option<Admitted> {
         let event = Wire::parse(json).ok()?;
         let canonical = event.to_json();

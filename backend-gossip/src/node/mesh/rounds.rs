@@ -2,7 +2,7 @@
 //!
 //! Two nodes that hold the same find that out with one message of some 340 bytes and one byte in answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use talkbox_core::{
     EventId, Result,
@@ -18,8 +18,9 @@ use crate::node::{
     addresses::Party,
     admitted::Origin,
     http::{MAX_BATCH, MAX_RECONCILE},
-    intake::Batch,
+    intake::{Answer, Batch},
     planted::Defect,
+    refusal::Reason,
 };
 
 /// Messages of one comparison. A million ids that differ in ten thousand places take 4.
@@ -140,29 +141,37 @@ async fn take(exchange: &Exchange, need: Vec<EventId>) -> Result<()> {
             node.intake.take(event, Origin::Peer, ticket).await;
         }
         // While these are verified the next are fetched.
-        if let Some(before) = before.replace(batch) {
-            forged = judged(&before, forged).await?;
+        if let Some(before) = before.replace(batch)
+            && judged(&before, &mut forged).await?.is_break()
+        {
+            break;
         }
     }
     match before {
-        Some(last) => judged(&last, forged).await.map(drop),
+        Some(last) => judged(&last, &mut forged).await.map(drop),
         None => Ok(()),
     }
 }
 
-/// Waits for what became of a batch. How many were forged, with those before.
-async fn judged(batch: &Batch, forged: usize) -> Result<usize> {
-    let forged = forged + batch.answers().await.iter().filter(|answer| answer.is_forged()).count();
-    if forged > MAX_FORGED {
+/// Waits for what became of a batch, and counts what was forged. Whether to go on: not where the store has no room for any
+/// of it. The next comparison tries again.
+async fn judged(batch: &Batch, forged: &mut usize) -> Result<ControlFlow<()>> {
+    let answers = batch.answers().await;
+    *forged += answers.iter().filter(|answer| answer.is_forged()).count();
+    if *forged > MAX_FORGED {
         return Err(ask::nonsense("the peer brings events that are not what they claim"));
     }
-    Ok(forged)
+    let has_no_room = |answer: &Answer| answer.outcome.is_for(Reason::DiskFull);
+    let is_full = !answers.is_empty() && answers.iter().all(has_no_room);
+    Ok(if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
 }
 
 /// Gives the peer what it lacks, but for what is pushed: all beyond the place that it had acknowledged.
 async fn give(exchange: &Exchange, have: Vec<EventId>, acknowledged: i64) -> Result<()> {
     let node = &exchange.node;
     for ids in have.chunks(MAX_BATCH) {
+        // What was refused here counts as held only as long as a peer holds it: it may have been deleted or replaced there.
+        node.store.writer().forget_refused(ids.to_vec());
         let stored = node.store.pushed(ids.to_vec(), acknowledged, Party::Node, node.now()).await?;
         let mut events = Vec::new();
         let mut bytes = 0;

@@ -35,7 +35,7 @@ enum Why {
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) outcome: Outcome,
-    /// The place in the order of arrival, where it was stored.
+    /// The place in the order of arrival, where it was stored, or put right.
     pub(crate) seq: Option<i64>,
     /// The events that went because of it.
     pub(crate) removed: Vec<Item>,
@@ -106,8 +106,9 @@ pub(crate) fn apply(tx: &Connection, event: &Admitted, quota: &Quota) -> Result<
     }
     match &event.effect {
         Effect::Keep => keep(tx, event, known, quota),
-        Effect::Replace => replace(tx, event),
+        Effect::Replace => replace(tx, event, known),
         Effect::Delete(request) => delete(tx, event, request),
+        Effect::Refuse(refusal) => Ok(Applied::without_effect(Outcome::Refused(refusal.clone()))),
         Effect::Vanish => match vanish(tx, event)? {
             Some((removed, rest)) => Ok(Applied { removed, rest, ..insert(tx, event, number_of(tx, event)?)? }),
             None => Ok(Applied::refused(Reason::Superseded, "a request that is as new has been carried out")),
@@ -123,17 +124,28 @@ fn again(tx: &Connection, event: &Admitted, place: i64) -> Result<Applied> {
         return Ok(duplicate);
     }
     Ok(match heal(tx, place, event)? {
-        Healed::Right { wrong } => {
-            Applied { removed: wrong.into_iter().collect(), counts: true, healed: Some(place), ..duplicate }
-        }
+        Healed::Right { wrong, seq } => Applied {
+            removed: wrong.into_iter().collect(),
+            seq: Some(seq),
+            counts: true,
+            healed: Some(place),
+            ..duplicate
+        },
         Healed::Gone => duplicate,
     })
 }
 
-/// What a peer brought and is not taken counts as held, or it would be fetched again and again. What has no room now may
-/// have it later: when a client brings it, it is looked at anew.
+/// What a peer brought and is not taken counts as held, or it would be fetched again and again: what decides is what this
+/// node knows and asks for, and the other may know and ask for something else. It may change here as well: when a client
+/// brings it, it is looked at anew.
 fn remember_refused(tx: &Connection, event: &Admitted, applied: Applied) -> Result<Applied> {
-    let is_lasting = matches!(&applied.outcome, Outcome::Refused(refusal) if refusal.reason() == Reason::MailboxFull);
+    let Outcome::Refused(refusal) = &applied.outcome else { return Ok(applied) };
+    let is_lasting = match refusal.reason() {
+        Reason::MailboxFull | Reason::Forbidden => true,
+        // The peer takes the newer one, or the deletion, and then does not have this any longer.
+        Reason::Superseded | Reason::Deleted => false,
+        _ => matches!(event.effect, Effect::Refuse(_)),
+    };
     if event.origin == Origin::Client || !is_lasting {
         return Ok(applied);
     }
@@ -181,14 +193,22 @@ fn count(tx: &Connection, mailbox: MailboxId, bytes: i64, quota: &Quota) -> Resu
     Ok(Some(number))
 }
 
-fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
+fn replace(tx: &Connection, event: &Admitted, known: Known) -> Result<Applied> {
     let facts = &event.facts;
-    let older: Option<(i64, [u8; 32], i64)> = tx
-        .prepare_cached("SELECT seq, id, created_at FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000")?
-        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    // What had taken its place may have expired since.
+    if known.is_gone {
+        return Ok(Applied::refused(Reason::Superseded, "a newer event had taken its place"));
+    }
+    let older: Option<(i64, [u8; 32], i64, i64)> = tx
+        .prepare_cached(
+            "SELECT seq, id, created_at, expires FROM event WHERE author = ?1 AND kind = ?2 AND kind >= 10000",
+        )?
+        .query_row(params![&facts.author.as_bytes()[..], facts.kind], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
         .optional()?;
     let mut removed = Vec::new();
-    if let Some((seq, id, created_at)) = older {
+    if let Some((seq, id, created_at, expires)) = older {
         // The newest wins, and of two as new the one of the lower id.
         let wins = (signed(facts.created_at), std::cmp::Reverse(&facts.id.as_bytes()[..]))
             > (created_at, std::cmp::Reverse(&id[..]));
@@ -196,9 +216,25 @@ fn replace(tx: &Connection, event: &Admitted) -> Result<Applied> {
             return Ok(Applied::refused(Reason::Superseded, "a newer event has taken its place"));
         }
         remove(tx, seq)?;
+        remember(tx, &id, created_at, expires, Why::Deleted)?;
         removed.extend(item(created_at, id));
     }
     Ok(Applied { removed, ..insert(tx, event, number_of(tx, event)?)? })
+}
+
+/// Forgets that these were refused to a peer. What stands for them between nodes, where they were.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn forget_refused(tx: &Connection, ids: &[EventId]) -> Result<Vec<Item>> {
+    let mut forget = tx.prepare_cached("DELETE FROM gone WHERE id = ?1 AND why = ?2 RETURNING created_at, id")?;
+    let mut forgotten = Vec::new();
+    for id in ids {
+        let named = params![&id.as_bytes()[..], Why::Refused as u8];
+        let gone = forget.query_row(named, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        forgotten.extend(gone.and_then(|(created_at, id)| item(created_at, id)));
+    }
+    Ok(forgotten)
 }
 
 fn delete(tx: &Connection, event: &Admitted, request: &DeleteRequest) -> Result<Applied> {

@@ -28,7 +28,7 @@ pub(super) fn is_let_in(tx: &Connection, event: &Admitted, bytes: i64, bound: i6
             Ok(freed(tx, request)? >= counted_bytes(event) + (named - 1) * NAMED_BYTES)
         }
         Effect::Vanish => Ok(owned(tx, event)? >= counted_bytes(event)),
-        Effect::Keep | Effect::Replace => Ok(false),
+        Effect::Keep | Effect::Replace | Effect::Refuse(_) => Ok(false),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Puts a rotten row right, in its place: cursors stay true, and nobody is told of the event a second time.
+//! Puts a rotten row right, and at the end of the order of arrival: whoever read on while it was left out has passed its old
+//! place. Those who had it before are told of it a second time and know it by its id.
 
 use rusqlite::{Connection, OptionalExtension as _, Result, ffi, params};
 use talkbox_core::{EventId, MailboxId, anti_entropy::Item, event::Wire};
@@ -22,6 +23,8 @@ pub(super) enum Healed {
     Right {
         /// What stood for the row between nodes, where that was wrong too.
         wrong: Option<Item>,
+        /// Its place from now on.
+        seq: i64,
     },
     /// Nothing is there any longer, or what is there has gone.
     Gone,
@@ -70,8 +73,10 @@ pub(super) fn heal(tx: &Connection, place: i64, event: &Admitted) -> Result<Heal
         return Ok(Healed::Gone);
     }
     let mailbox = facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()?;
+    let seq = next_place(tx)?;
+    tx.prepare_cached("DELETE FROM tag WHERE seq = ?1")?.execute([place])?;
     tx.prepare_cached(
-        "UPDATE event SET id = ?2, author = ?3, created_at = ?4, kind = ?5, mailbox = ?6, expires = ?7, form = ?8,
+        "UPDATE event SET seq = ?12, id = ?2, author = ?3, created_at = ?4, kind = ?5, mailbox = ?6, expires = ?7, form = ?8,
              tags = ?9, sig = ?10, content = ?11 WHERE seq = ?1",
     )?
     .execute(params![
@@ -86,19 +91,25 @@ pub(super) fn heal(tx: &Connection, place: i64, event: &Admitted) -> Result<Heal
         event.packed.tags,
         guarded(id, &event.sig),
         event.packed.content,
+        seq,
     ])?;
-    tx.prepare_cached("DELETE FROM tag WHERE seq = ?1")?.execute([place])?;
-    put_tags(tx, place, event)?;
+    put_tags(tx, seq, event)?;
     if from != mailbox {
         recount(tx, from.into_iter().chain(mailbox))?;
     }
     if let Some(key) = facts.mailbox
-        && !is_right(tx, place)?
+        && !is_right(tx, seq)?
     {
         name_mailbox(tx, mailbox, key)?;
     }
     let wrong = <[u8; 32]>::try_from(was).ok().filter(|was| (at, &was[..]) != (signed(facts.created_at), id));
-    Ok(Healed::Right { wrong: wrong.and_then(|was| item(at, was)) })
+    Ok(Healed::Right { wrong: wrong.and_then(|was| item(at, was)), seq })
+}
+
+/// The place in the order of arrival that an event would get that came now. It is given to nobody else.
+fn next_place(tx: &Connection) -> Result<i64> {
+    tx.prepare_cached("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'event' RETURNING seq")?
+        .query_row([], |row| row.get(0))
 }
 
 /// The key of the mailbox is what is rotten.
@@ -128,6 +139,7 @@ fn recount(tx: &Connection, numbers: impl Iterator<Item = i64>) -> Result<()> {
 /// # Errors
 /// Those of SQLite.
 pub(super) fn wrecks(conn: &Connection, places: &[i64]) -> Result<Vec<(i64, Vec<EventId>)>> {
+    look_at_the_disk(conn)?;
     let mut wrecks = Vec::new();
     for place in places {
         let is_there = conn.prepare_cached("SELECT 1 FROM event NOT INDEXED WHERE seq = ?1")?.exists([place])?;
@@ -152,6 +164,15 @@ pub(super) fn wrecks(conn: &Connection, places: &[i64]) -> Result<Vec<(i64, Vec<
         }
     }
     Ok(wrecks)
+}
+
+/// Drops what a connection has in memory of the file: where a page on the disk is not what was written, it may still have
+/// what was, find nothing wrong with it, and have nothing to write.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn look_at_the_disk(conn: &Connection) -> Result<()> {
+    conn.execute_batch("PRAGMA shrink_memory")
 }
 
 /// The ids that a row itself names.

@@ -118,9 +118,10 @@ impl Store {
         }
         let path = place.file()?;
         let durability = if planted.is(Defect::NoSync) { Durability::Temporary } else { place.durability() };
-        let mark = Mark::of(place.path());
-        let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_ahead(epoch, last))?;
+        let mark = Mark::of(place.path(), &path);
+        let (conn, epoch) = open_writer(&path, durability, epoch, |epoch, last| mark.is_another(epoch, last))?;
         index_by_time(&conn, is_read_by_all)?;
+        note_mark(&mark, epoch, query::last_seq(&conn).map_err(storage)?);
         #[cfg(feature = "defects")]
         let syncs = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).is_ok_and(|level: i64| level >= 2);
         let rot = Arc::new(Rot::new(Arc::clone(&followers.metrics)));
@@ -317,6 +318,15 @@ impl Store {
         self.read(Party::Node, peers::all).await
     }
 
+    /// Whether the store has as many bytes in use as it may.
+    ///
+    /// # Errors
+    /// `Storage`, `Timeout`, `Closed`.
+    pub(crate) async fn is_full(&self) -> Result<bool> {
+        let bound = self.limits.max_store_bytes;
+        Ok(bound > 0 && self.bytes().await? > bound)
+    }
+
     /// Bytes of the store that are in use.
     ///
     /// # Errors
@@ -368,11 +378,7 @@ impl Store {
     /// Notes how far the store is, so that it is noticed where an earlier state of it is put back.
     pub(crate) async fn mark(&self) {
         match self.last(Party::Node).await {
-            Ok(last) => {
-                if let Err(error) = self.mark.set(self.epoch, last) {
-                    tracing::warn!(%error, "how far the store is could not be noted");
-                }
-            }
+            Ok(last) => note_mark(&self.mark, self.epoch, last),
             Err(error) => tracing::debug!(%error, "how far the store is could not be read"),
         }
     }
@@ -389,5 +395,11 @@ impl Store {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the store could not be unlocked");
         }
+    }
+}
+
+fn note_mark(mark: &Mark, epoch: u64, last: i64) {
+    if let Err(error) = mark.set(epoch, last) {
+        tracing::warn!(%error, "how far the store is could not be noted");
     }
 }

@@ -15,7 +15,11 @@ use super::{
     rot::{Rot, is_damage},
     row::Row,
 };
-use crate::node::{addresses::Party, filter::Filter, gate::Rights};
+use crate::node::{
+    addresses::Party,
+    filter::Filter,
+    gate::{PRIVATE, Rights},
+};
 
 /// Where an event is: its place in the order of arrival, and what it is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// Whether it may go to somebody with these rights.
     pub(crate) fn is_open_to(&self, rights: &Rights) -> bool {
-        self.kind != kind::GIFT_WRAP || rights.is_involved(self.author, self.mailbox)
+        !PRIVATE.contains(&self.kind) || rights.is_involved(self.author, self.mailbox)
     }
 }
 
@@ -262,12 +266,14 @@ impl Plan {
             sql.text.push(')');
         }
         if let Rights::Keys(keys) = &reader.rights
-            && filter.allows_kind(kind::GIFT_WRAP)
+            && PRIVATE.iter().any(|kind| filter.allows_kind(*kind))
             && !reader.rights.owns_mailboxes(filter)
         {
             let own: Vec<MailboxId> = keys.iter().copied().map(MailboxId::from).collect();
             let own = numbers(conn, own.iter())?;
-            sql.text.push_str(" AND (e.kind <> 1059 OR (1");
+            sql.text.push_str(" AND (1");
+            sql.none_of("e.kind", PRIVATE.into_iter().map(|kind| Value::Integer(kind.into())));
+            sql.text.push_str(" OR (1");
             sql.one_of("e.mailbox", own.into_iter().map(Value::Integer));
             sql.text.push_str(") OR (1");
             sql.one_of("e.author", keys.iter().map(|key| Value::Blob(key.as_bytes().to_vec())));
@@ -297,10 +303,18 @@ impl Sql {
     }
 
     fn one_of(&mut self, column: &str, values: impl Iterator<Item = Value>) {
+        self.list(column, "IN", values);
+    }
+
+    fn none_of(&mut self, column: &str, values: impl Iterator<Item = Value>) {
+        self.list(column, "NOT IN", values);
+    }
+
+    fn list(&mut self, column: &str, how: &str, values: impl Iterator<Item = Value>) {
         let from = self.values.len();
         self.values.extend(values);
         let places: Vec<String> = (from..self.values.len()).map(|at| format!("?{}", self.first + at + 1)).collect();
-        let _infallible = write!(self.text, " AND {column} IN ({})", places.join(","));
+        let _infallible = write!(self.text, " AND {column} {how} ({})", places.join(","));
     }
 }
 

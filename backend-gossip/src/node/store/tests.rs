@@ -28,7 +28,7 @@ use crate::node::{
     outbox::{Outbox, Pending},
     planted::Planted,
     policy::{Terms, Treatment},
-    refusal::Outcome,
+    refusal::{Outcome, Reason},
     shares::{Bounds, Shares},
 };
 
@@ -419,6 +419,26 @@ fn places_in_the_order_of_arrival_are_never_given_twice() {
         .query_row("SELECT sum(events), count(*) FROM mailbox", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .expect("counts");
     assert_eq!(counted, (1, 1), "what went is not counted");
+}
+
+/// Whoever kept it may bring it when what took its place has expired.
+#[test]
+fn what_was_replaced_does_not_come_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (conn, quota, me) =
+        (open(&directory), Quota::new(&Limits::default()), SecretKey::generate().expect("randomness"));
+    let list = |age: u64, expires: Timestamp| {
+        let event = Event::sign(&me, NOW.minus(age), kind::INBOX_RELAYS, Vec::new(), String::new());
+        let json = event.to_json();
+        let terms = Terms { treatment: Treatment::Replaceable, mailbox: None, expires };
+        Admitted::new(&Wire::parse(&json).expect("well-formed"), json.clone(), terms, None, Origin::Peer)
+    };
+    let outcome = |event: &Admitted| apply(&conn, event, &quota).expect("decides").outcome;
+    let (old, new) = (list(9, NOW.plus(1_000_000)), list(5, NOW.plus(1)));
+    assert_eq!((outcome(&old), outcome(&new)), (Outcome::Stored, Outcome::Stored));
+    assert_eq!(super::apply::expire(&conn, NOW.plus(7_200), 10).expect("expires").len(), 1);
+    assert!(outcome(&old).is_for(Reason::Superseded));
+    assert_eq!(outcome(&list(0, NOW.plus(1_000_000))), Outcome::Stored, "a newer one is taken");
 }
 
 #[test]

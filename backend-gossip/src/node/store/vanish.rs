@@ -5,7 +5,7 @@
 //!
 //! [`Leaving`]: super::leaving::Leaving
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use talkbox_core::{PublicKey, anti_entropy::Item};
 
 use super::apply::{item, remove, signed};
@@ -25,7 +25,8 @@ pub(super) struct Rest {
 }
 
 /// Remembers the request, and removes a first portion of all mail to the author and all that is from it, up to the time
-/// of the request. What went, and what may be left; or `None` where a request that is as new has been carried out.
+/// of the request. What went, and what may be left; or `None` where a newer request has been carried out, or of two as new
+/// the one of the lower id.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -39,7 +40,23 @@ pub(super) fn vanish(tx: &Connection, event: &Admitted) -> Result<Option<(Vec<It
         )?
         .execute(params![&key.as_bytes()[..], signed(before), signed(event.expires.secs())])?
         == 1;
-    if is_newer { go_on(tx, Rest { key, before, from: 0 }).map(Some) } else { Ok(None) }
+    if is_newer { go_on(tx, Rest { key, before, from: 0 }).map(Some) } else { as_new(tx, event) }
+}
+
+/// Of two requests of one time all nodes keep the same.
+fn as_new(tx: &Connection, event: &Admitted) -> Result<Option<(Vec<Item>, Option<Rest>)>> {
+    let (key, at) = (&event.facts.author.as_bytes()[..], signed(event.facts.created_at));
+    let other: Option<(i64, [u8; 32])> = tx
+        .prepare_cached(
+            "SELECT seq, id FROM event INDEXED BY event_author
+             WHERE substr(author, 1, 4) = substr(?1, 1, 4) AND author = ?1 AND kind = 62 AND created_at = ?2
+             AND EXISTS (SELECT 1 FROM vanished WHERE key = ?1 AND before = ?2)",
+        )?
+        .query_row(params![key, at], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((seq, id)) = other.filter(|(_, id)| event.facts.id.as_bytes() < id) else { return Ok(None) };
+    remove(tx, seq)?;
+    Ok(Some((item(at, id).into_iter().collect(), None)))
 }
 
 /// Removes a portion of the rest. What went, and what may be left then.

@@ -88,6 +88,52 @@ async fn a_node_that_begins_with_nothing_is_filled_though_whoever_took_it_first_
     mesh.hold(2).await;
 }
 
+/// What decides may be known to one node alone: nothing that strangers do keeps nodes apart.
+#[tokio::test]
+async fn what_one_node_takes_and_another_refuses_keeps_them_not_apart() {
+    let mut mesh = Mesh::unstarted(2);
+    mesh.start_with(0, |config| config.limits.min_work = 4).await;
+    let (owner, stranger, vanishing) = (key(), key(), key());
+    let worked = |worked: bool| loop {
+        let mail = wrap_by(&key(), owner.id(), NOW, &[&["nonce", "0", "4"]]);
+        if (mail.id().as_bytes()[0] < 16) == worked {
+            return mail;
+        }
+    };
+    let mail: Vec<_> = (0..3).map(|_| worked(true)).collect();
+    publish(mesh.node(0), &mail.iter().collect::<Vec<_>>()).await;
+    let vanish = |words: &str| event(&vanishing, kind::VANISH, NOW, &[&["relay", "ALL_RELAYS"]], words);
+    let requests = [vanish("one"), vanish("other")];
+    publish(mesh.node(0), &[&requests[0]]).await;
+    mesh.stop(0).await;
+    mesh.start(1).await;
+    publish(mesh.node(1), &[&requests[1], &worked(false)]).await;
+    for mail in &mail {
+        let by_stranger = deletion(&stranger, owner.id(), &[mail]);
+        let answer = post(mesh.node(1), "/v1/deletions", by_stranger.to_json()).send().await;
+        assert_eq!(answer.json()["status"], "stored", "{answer:?}");
+    }
+    mesh.start_with(0, |config| config.limits.min_work = 4).await;
+    // The mail of both, three deletions that delete nothing, one of the two requests.
+    mesh.hold(8).await;
+    let list = format!("/v1/mailboxes/{}/envelopes", owner.id().to_hex());
+    for (at, letters) in [(0, 3), (1, 4)] {
+        let page = get(mesh.node(at), &list).by(&owner).send().await.json();
+        assert_eq!(page["items"].as_array().expect("items").len(), letters, "node {at}");
+    }
+    let fetched = async || {
+        let page = get(mesh.node(0), "/metrics").send().await.body;
+        let line = page.lines().find(|line| line.starts_with("talkbox_node_fetched_total")).expect("is counted");
+        line.rsplit(' ').next().expect("a number").to_owned()
+    };
+    // It is fetched once.
+    let before = fetched().await;
+    let compared = |states: &[serde_json::Value]| states[0]["peers"][0]["compared"].as_u64();
+    mesh.clock.advance(std::time::Duration::from_secs(5));
+    mesh.until(|states| compared(states) > Some(NOW.secs() + 4)).await;
+    assert_eq!(fetched().await, before);
+}
+
 #[tokio::test]
 async fn what_is_deleted_is_deleted_everywhere_and_does_not_come_back() {
     let mut mesh = Mesh::of(3).await;

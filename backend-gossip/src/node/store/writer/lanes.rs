@@ -62,7 +62,7 @@ impl Lanes {
 /// What an event takes, in usual ones: each id that a deletion names has rows of its own.
 fn weight(event: &Admitted) -> usize {
     match &event.effect {
-        Effect::Keep | Effect::Replace => 1,
+        Effect::Keep | Effect::Replace | Effect::Refuse(_) => 1,
         Effect::Delete(request) => request.ids().len(),
         Effect::Vanish => PORTION,
     }

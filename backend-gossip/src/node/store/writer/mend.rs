@@ -1,7 +1,7 @@
 //! What the writer does where the disk did not keep what was stored.
 
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,12 +10,12 @@ use talkbox_core::{Timestamp, anti_entropy::Item};
 
 use super::{
     super::{
-        heal::{Healed, heal, is_index},
+        heal::{Healed, heal, is_index, look_at_the_disk},
         query,
     },
     Desk,
 };
-use crate::node::admitted::Admitted;
+use crate::node::{admitted::Admitted, live::Fresh};
 
 /// The least time between two times that all indexes are made anew. It takes some five seconds for a million events, in
 /// which nothing is stored; a disk that spoils them faster than this is not to be kept up with.
@@ -23,19 +23,21 @@ const MEND_EVERY: Duration = Duration::from_secs(600);
 
 impl Desk {
     /// Puts a row right, in a commit of its own: it is rare.
-    pub(super) fn heal(&mut self, place: i64, event: &Admitted) {
+    pub(super) fn heal(&mut self, place: i64, event: Arc<Admitted>) {
         let healed = self.mending(|desk| {
+            look_at_the_disk(&desk.conn)?;
             let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let healed = heal(&tx, place, event)?;
+            let healed = heal(&tx, place, &event)?;
             tx.commit().map(|()| healed)
         });
         match healed {
-            Ok(Healed::Right { wrong }) => {
+            Ok(Healed::Right { wrong, seq }) => {
                 self.forget(wrong.as_slice());
                 if let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id) {
                     self.held.write().unwrap_or_else(PoisonError::into_inner).insert(item);
                 }
                 self.rot.is_right(place);
+                self.live.pass_on(&Fresh { seq: Some(seq), event });
             }
             Ok(Healed::Gone) => self.rot.forget(place),
             Err(error) => {

@@ -22,7 +22,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 use talkbox_core::{
-    Error, ErrorKind, Result, Timestamp,
+    Error, ErrorKind, EventId, Result, Timestamp,
     anti_entropy::{IdSet, Item},
 };
 use tokio::{
@@ -32,9 +32,10 @@ use tokio::{
 
 use self::{fault::Disk, lanes::Lanes};
 use super::{
-    apply::{Applied, Quota, apply, expire},
+    apply::{Applied, Quota, apply, expire, forget_refused},
     brought::Brought,
     empty::remove_empty,
+    heal::look_at_the_disk,
     peers,
     query::last_seq,
     rot::Rot,
@@ -65,6 +66,8 @@ enum Op {
     Expire(Timestamp, oneshot::Sender<bool>),
     /// Put the rotten row at this place right.
     Heal(i64, Arc<Admitted>),
+    /// Let these not count as held any longer, where they were refused.
+    ForgetRefused(Vec<EventId>),
     /// Make the indexes anew: one of them lacks a row.
     Mend,
     /// Go on with what takes several commits.
@@ -199,6 +202,12 @@ impl Writer {
         let _stopped = self.queue.send(Op::Heal(place, event));
     }
 
+    /// Forgets that these were refused to a peer, where they were: the one that is compared with does not have them any
+    /// longer.
+    pub(crate) fn forget_refused(&self, ids: Vec<EventId>) {
+        let _stopped = self.queue.send(Op::ForgetRefused(ids));
+    }
+
     /// Makes the indexes anew.
     pub(crate) fn mend(&self) {
         let _stopped = self.queue.send(Op::Mend);
@@ -282,7 +291,8 @@ impl Desk {
                     self.peers.retain(|known| known.name != peer.name);
                     self.peers.push(peer);
                 }
-                Op::Heal(place, event) => self.heal(place, &event),
+                Op::Heal(place, event) => self.heal(place, event),
+                Op::ForgetRefused(ids) => self.forget_refused(&ids),
                 Op::Mend => {
                     if let Err(error) = self.mend() {
                         tracing::error!(%error, "the indexes could not be made anew");
@@ -322,6 +332,12 @@ impl Desk {
         if batch.is_empty() {
             return;
         }
+        // What is brought again may put a row right that is known to be rotten.
+        if self.rot.len() > 0
+            && let Err(error) = look_at_the_disk(&self.conn)
+        {
+            tracing::debug!(%error, "memory could not be given back");
+        }
         match self.mending(|desk| desk.commit(batch.iter().map(|(event, _)| &**event))) {
             Ok(applied) => {
                 self.works();
@@ -347,6 +363,18 @@ impl Desk {
                     self.store(vec![one]);
                 }
             }
+        }
+    }
+
+    fn forget_refused(&mut self, ids: &[EventId]) {
+        let forgotten = self.mending(|desk| {
+            let tx = desk.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let forgotten = forget_refused(&tx, ids)?;
+            tx.commit().map(|()| forgotten)
+        });
+        match forgotten {
+            Ok(items) => self.forget(&items),
+            Err(error) => tracing::debug!(%error, "what was refused could not be forgotten"),
         }
     }
 
