@@ -47,12 +47,12 @@ mod store;
 mod survey;
 mod tls;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use talkbox_core::{Clock, Error, ErrorKind, PublicKey, Result, SecretKey, Timestamp};
 use talkbox_net::Http;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -148,6 +148,9 @@ struct Shared {
     answers: Arc<Shares>,
     /// Sets of ids that are kept for reconciliations over HTTP.
     mail_sets: MailSets,
+    /// Turns to parse a large message of a WebSocket. The threads that parse are also those that answer, so that all
+    /// who send much together have no more than half of them.
+    parsing: Semaphore,
     pulse: Pulse,
     stop: Stop,
     started: Instant,
@@ -251,6 +254,7 @@ impl Node {
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
             mail_sets: MailSets::default(),
+            parsing: Semaphore::new(available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))),
             pulse: Pulse::default(),
             stop: Stop(stop),
             started: Instant::now(),
