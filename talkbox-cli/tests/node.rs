@@ -127,8 +127,44 @@ fn settings_that_cannot_work_are_refused() {
 fn a_folder_without_a_store_is_told_as_such() {
     let home = Home::new();
     for action in [&["verify"][..], &["gc", "--dry-run"], &["backup", "--to", "copy"]] {
-        let ran = home.run([&["node"][..], action, &["--data", "nowhere"]].concat()).ends(2).stderr;
+        let ran = home.run([&["node"][..], action, &["--data", "nowhere"]].concat()).ends(3).stderr;
         assert!(ran.contains("there is no store of a node in this folder") && ran.contains("nowhere"), "{ran}");
         assert!(ran.contains("--data DIR"), "{ran}");
     }
+}
+
+#[test]
+fn what_is_no_store_at_all_is_damaged() {
+    let home = Home::new();
+    home.write("node.sqlite3", &"no database".repeat(100));
+    let data = home.path().to_str().expect("text");
+    let ran = home.run(["node", "verify", "--data", data]).ends(7).stdout;
+    assert!(ran.contains("fault"), "{ran}");
+    let file = home.path().join("node.sqlite3");
+    home.run(["node", "verify", "--file", file.to_str().expect("text")]).ends(7);
+    home.run(["node", "verify", "--file", "nothing"]).ends(3);
+    let (data, copy) = (home.path().join("data"), home.path().join("copy"));
+    let (data, copy) = (data.to_str().expect("text"), copy.to_str().expect("text"));
+    let node = Running::start(&home, &["--data", data], &[]);
+    home.run(["node", "backup", "--data", data, "--to", copy]).success();
+    node.stop();
+    home.run(["node", "verify", "--file", copy]).success();
+}
+
+/// A shell lets the node write no byte into a file: SQLite then fails as on a full disk, and as unspecifically.
+#[test]
+fn a_full_disk_is_named_where_the_node_does_not_start() {
+    let home = Home::new();
+    Running::start(&home, &[], &[]).stop();
+    let node = home.command(["node", "--listen", "127.0.0.1:0"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]).arg(node.get_program()).args(node.get_args());
+    for (name, value) in node.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let ran = finish(limited.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")).ends(1).stderr;
+    assert!(ran.contains("the disk is full") && ran.contains("make some room"), "{ran}");
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, hash_map},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -191,19 +192,30 @@ impl Pass {
 
     /// Takes a token. Whether there was one.
     pub(crate) fn spend(&self, what: Spend) -> bool {
+        self.change(what, |bucket, now, rate, burst| bucket.take(now, rate, burst)).unwrap_or(true)
+    }
+
+    /// Takes so many tokens, those that are yet to come as well. How long it is until they have.
+    pub(crate) fn owe(&self, what: Spend, tokens: f64) -> Duration {
+        self.change(what, |bucket, now, rate, burst| bucket.owe(tokens, now, rate, burst)).unwrap_or_default()
+    }
+
+    /// Changes a bucket of the address at this moment, by the rate and the seconds of a burst; nothing where the address
+    /// is not counted.
+    fn change<T>(&self, what: Spend, change: impl FnOnce(&mut Bucket, Instant, f64, f64) -> T) -> Option<T> {
         let limits = &self.addresses.limits;
         let rate = match what {
             Spend::Event => limits.events_per_second,
             Spend::Request => limits.requests_per_second,
         };
-        let Some(counted) = self.counted().filter(|_| rate > 0) else { return true };
+        let counted = self.counted().filter(|_| rate > 0)?;
         let mut table = self.addresses.lock();
-        let Some(entry) = table.entries.get_mut(&counted) else { return true };
+        let entry = table.entries.get_mut(&counted)?;
         let bucket = match what {
             Spend::Event => &mut entry.events,
             Spend::Request => &mut entry.requests,
         };
-        bucket.take(Instant::now(), f64::from(rate), f64::from(limits.burst_seconds))
+        Some(change(bucket, Instant::now(), f64::from(rate), f64::from(limits.burst_seconds)))
     }
 }
 
@@ -252,10 +264,25 @@ impl Table {
 }
 
 impl Bucket {
-    fn take(&mut self, now: Instant, rate: f64, burst_seconds: f64) -> bool {
+    /// Takes what has come back meanwhile into account. How many tokens there are at most.
+    fn fill(&mut self, now: Instant, rate: f64, burst_seconds: f64) -> f64 {
         let gained = now.duration_since(self.since).as_secs_f64() * rate;
-        self.tokens = (self.tokens + gained).min(rate * burst_seconds.max(1.0));
+        let most = rate * burst_seconds.max(1.0);
+        self.tokens = (self.tokens + gained).min(most);
         self.since = now;
+        most
+    }
+
+    /// Takes tokens, and how long it takes until none of them is owed. No more than a burst is owed: who opens one
+    /// connection after the other waits no longer than that, and neither do others with the address.
+    fn owe(&mut self, tokens: f64, now: Instant, rate: f64, burst_seconds: f64) -> Duration {
+        let most = self.fill(now, rate, burst_seconds);
+        self.tokens = (self.tokens - tokens).max(-most);
+        Duration::from_secs_f64((-self.tokens).max(0.0) / rate)
+    }
+
+    fn take(&mut self, now: Instant, rate: f64, burst_seconds: f64) -> bool {
+        self.fill(now, rate, burst_seconds);
         let taken = self.tokens >= 1.0;
         if taken {
             self.tokens -= 1.0;
@@ -266,8 +293,6 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn addresses(change: impl FnOnce(&mut Limits)) -> Arc<Addresses> {
@@ -334,6 +359,17 @@ mod tests {
         assert!(take(0) && take(0) && !take(0));
         assert!(take(1) && !take(1));
         assert!(take(100) && take(100) && !take(100), "no more than a burst");
+    }
+
+    #[test]
+    fn what_is_owed_is_waited_for_and_never_more_than_a_burst() {
+        let start = Instant::now();
+        let mut bucket = Bucket { tokens: 4.0, since: start };
+        let mut owe = |secs, tokens| bucket.owe(tokens, start + Duration::from_secs(secs), 2.0, 2.0).as_secs_f64();
+        assert_eq!((owe(0, 3.0), owe(0, 1.0)), (0.0, 0.0));
+        assert_eq!((owe(0, 1.0), owe(0, 2.0)), (0.5, 1.5), "one after the other");
+        assert_eq!((owe(1, 1.0), owe(1, 100.0)), (1.0, 2.0));
+        assert_eq!((owe(100, 4.0), owe(100, 2.0)), (0.0, 1.0));
     }
 
     #[test]

@@ -126,7 +126,8 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// Events that one address may publish per second, on average. 0: any number.
     pub events_per_second: u32,
-    /// Requests other than events that one address may make per second, on average. 0: any number.
+    /// Requests other than events that one address may make per second, on average; over a WebSocket a large one counts
+    /// several times. 0: any number.
     pub requests_per_second: u32,
     /// How many seconds' worth may come at once. An outbox that was offline empties itself in one go.
     pub burst_seconds: u32,

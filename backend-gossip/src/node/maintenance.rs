@@ -2,17 +2,19 @@
 //! without one.
 
 use std::{
+    error::Error as StdError,
     fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, backup::Backup};
+use rusqlite::{Connection, ErrorCode, OpenFlags, backup::Backup};
 use talkbox_core::{Error, ErrorKind, EventId, Result, Timestamp, event::Event};
+use url::Url;
 
 use super::{
     hour, private,
-    store::{AFTER_BACKUP, FILE, sound, storage},
+    store::{AFTER_BACKUP, FILE, is_of_disk, sound, storage},
 };
 
 /// Pages that a backup copies before the node may write again: 4 MiB, a few milliseconds.
@@ -40,10 +42,10 @@ pub struct BackedUp {
 /// and peers notice that the order of arrival is another. The key of the node is not in it.
 ///
 /// # Errors
-/// `InvalidInput` where the file is there already or there is no store; `Storage` where the copy fails: then nothing is left
+/// `InvalidInput` where the file is there already, `NotFound` where there is no store; `Storage` where the copy fails: then nothing is left
 /// behind.
 pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
-    let source = open(data)?;
+    let source = open(&store_in(data)?)?;
     // Reserves the name, so that nothing is overwritten.
     private::options().create_new(true).open(to).map_err(|error| {
         let (kind, why) = match error.kind() {
@@ -107,9 +109,30 @@ impl Verified {
 /// 60 µs an event. It changes nothing: what is damaged a running node fetches from its peers, and indexes it makes anew.
 ///
 /// # Errors
-/// `InvalidInput` where there is no store; `Storage` where it cannot be read at all.
+/// `NotFound` where there is no store; `Storage` where it cannot be read for other reasons than that it is damaged.
 pub fn verify(data: &Path) -> Result<Verified> {
-    let conn = open(data)?;
+    verify_file(&store_in(data)?)
+}
+
+/// As [`verify`], of the file of a store, such as a backup.
+///
+/// # Errors
+/// As those.
+pub fn verify_file(file: &Path) -> Result<Verified> {
+    if !file.is_file() {
+        return Err(Error::new(ErrorKind::NotFound, "there is no such file").with("file", file.display()));
+    }
+    match check(file) {
+        Err(error) if is_damage(&error) => {
+            let why = StdError::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            Ok(Verified { faults: vec![why], ..Verified::default() })
+        }
+        checked => checked,
+    }
+}
+
+fn check(file: &Path) -> Result<Verified> {
+    let conn = open(file)?;
     let mut found = Verified::default();
     let mut check = conn.prepare("PRAGMA integrity_check(20)").map_err(storage)?;
     let faults = check.query_map([], |row| row.get::<_, String>(0)).map_err(storage)?;
@@ -158,10 +181,10 @@ pub struct Collectable {
 /// What the node would remove from the store in this folder at this time. A running node does that every minute.
 ///
 /// # Errors
-/// `InvalidInput` where there is no store; `Storage` where it cannot be read.
+/// `NotFound` where there is no store; `Storage` where it cannot be read.
 pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
     let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
-    open(data)?
+    open(&store_in(data)?)?
         .query_row(
             "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event
              WHERE expires / 3600 <= ?1 / 3600 AND expires <= ?1",
@@ -176,19 +199,62 @@ pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
         .map_err(storage)
 }
 
-/// Opens the store to read it.
-fn open(data: &Path) -> Result<Connection> {
+/// The store in this folder.
+///
+/// # Errors
+/// `NotFound` where there is none.
+fn store_in(data: &Path) -> Result<PathBuf> {
     let path = data.join(FILE);
-    if !path.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "there is no store of a node in this folder")
-            .with("folder", data.display()));
+    if path.is_file() {
+        return Ok(path);
     }
+    Err(Error::new(ErrorKind::NotFound, "there is no store of a node in this folder").with("folder", data.display()))
+}
+
+/// Opens a store to read it, also one that is where nothing can be written.
+fn open(path: &Path) -> Result<Connection> {
     // Not read-only: the log of a node that was killed has to be read, too.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn =
-        Connection::open_with_flags(&path, flags).map_err(|error| storage(error).with("path", path.display()))?;
-    conn.busy_timeout(Duration::from_secs(5))
-        .and_then(|()| conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;"))
-        .map_err(storage)?;
+    match opened(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        Err(error) if error.sqlite_error_code().is_some_and(is_of_disk) => open_as_it_is(path, error),
+        other => other.map_err(|error| storage(error).with("path", path.display())),
+    }
+}
+
+/// Opens a store beside which SQLite can make no files, because of which it failed before. It does without where no log
+/// has to be read.
+fn open_as_it_is(path: &Path, before: rusqlite::Error) -> Result<Connection> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log = PathBuf::from(log);
+    if log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Err(Error::new(
+            ErrorKind::Storage,
+            "the disk takes nothing, and what the node wrote last is in a log that is read only where something can be \
+             written: copy the folder to another disk, and name that",
+        )
+        .with("log", log.display())
+        .source(before));
+    }
+    let whole = std::path::absolute(path).ok().and_then(|path| Url::from_file_path(path).ok());
+    let Some(mut url) = whole else { return Err(storage(before).with("path", path.display())) };
+    url.set_query(Some("immutable=1"));
+    opened(Path::new(url.as_str()), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+        .map_err(|error| storage(error).with("path", path.display()))
+}
+
+fn opened(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
+    // The files beside it are looked for only when something is read.
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
+}
+
+/// Whether it is the store that is wrong, and not what is around it.
+fn is_damage(error: &Error) -> bool {
+    let code =
+        StdError::source(error).and_then(|source| source.downcast_ref()).and_then(rusqlite::Error::sqlite_error_code);
+    // The last is what SQLite says where tables or columns are missing.
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown))
 }

@@ -47,12 +47,12 @@ mod store;
 mod survey;
 mod tls;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc, thread::available_parallelism, time::Duration};
 
 use talkbox_core::{Clock, Error, ErrorKind, PublicKey, Result, SecretKey, Timestamp};
 use talkbox_net::Http;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -148,6 +148,9 @@ struct Shared {
     answers: Arc<Shares>,
     /// Sets of ids that are kept for reconciliations over HTTP.
     mail_sets: MailSets,
+    /// Turns to parse a large message of a WebSocket. The threads that parse are also those that answer, so that all
+    /// who send much together have no more than half of them.
+    parsing: Semaphore,
     pulse: Pulse,
     stop: Stop,
     started: Instant,
@@ -180,7 +183,8 @@ impl Node {
     ///
     /// # Errors
     /// `ConfigInvalid` for a setting that cannot work, an address that cannot be listened on or a URL that is none;
-    /// `Storage` where the store cannot be opened, is in use, damaged, or of a newer version.
+    /// `Storage` where the store cannot be opened, is in use, damaged, or of a newer version; with the context `disk`
+    /// where its disk is full or read-only.
     pub async fn start(config: NodeConfig, context: NodeContext) -> Result<Self> {
         checked::check(&config)?;
         let peers = mesh::addresses(&config.peers)?;
@@ -196,7 +200,7 @@ impl Node {
         let url = OwnUrl::new(&config, address)?;
         let key = match context.key() {
             Some(key) => key,
-            None => identity::key(config.data.as_deref())?,
+            None => identity::key(config.data.as_deref()).map_err(|error| of_disk(error, config.data.as_deref()))?,
         };
         let epoch = context.random()?;
         let (clock, recent) = (context.clock(), Arc::new(RecentIds::default()));
@@ -207,7 +211,10 @@ impl Node {
             let (recent, live, metrics) = (Arc::clone(&recent), Arc::clone(&live), Arc::clone(&metrics));
             let followers = Followers { recent, live, metrics };
             let is_read_by_all = !config.gate_reads;
-            let open = move || Store::open(data.as_deref(), epoch, &limits, followers, is_read_by_all, work, planted);
+            let open = move || {
+                Store::open(data.as_deref(), epoch, &limits, followers, is_read_by_all, work, planted)
+                    .map_err(|error| of_disk(error, data.as_deref()))
+            };
             match work {
                 Work::Inline => open()?,
                 // To open a large store takes seconds: it is checked.
@@ -251,6 +258,7 @@ impl Node {
             http: Http::new("peer", context.connector(), talkbox_net::Bounds::default()),
             live,
             mail_sets: MailSets::default(),
+            parsing: Semaphore::new(available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))),
             pulse: Pulse::default(),
             stop: Stop(stop),
             started: Instant::now(),
@@ -343,6 +351,14 @@ impl Drop for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Why the folder of the node cannot be used, in words of its disk where that is the reason.
+fn of_disk(error: Error, data: Option<&Path>) -> Error {
+    match data {
+        Some(data) => store::explained(error, data),
+        None => error,
     }
 }
 

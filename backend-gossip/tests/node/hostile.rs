@@ -149,24 +149,14 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn connections_and_rates_are_bounded() {
+async fn connections_of_an_address_are_bounded() {
     let (node, _) = node_with(|config| {
         config.limits.exempt_loopback = false;
         config.limits.max_connections_per_address = 2;
-        config.limits.events_per_second = 1;
-        config.limits.burst_seconds = 3;
     })
     .await;
-    let mut one = Client::connect(&node).await;
-    let _two = Client::connect(&node).await;
+    let _two = [Client::connect(&node).await, Client::connect(&node).await];
     assert!(tokio_tungstenite::connect_async(node.url()).await.is_err(), "a third connection");
-    let mut refused = 0;
-    for _ in 0..20 {
-        let (taken, words) = one.publish(&wrap(key().id())).await;
-        assert!(taken || words.starts_with("rate-limited:"), "{words}");
-        refused += usize::from(!taken);
-    }
-    assert!(refused > 0);
 }
 
 #[tokio::test]

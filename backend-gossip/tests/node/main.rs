@@ -4,6 +4,8 @@ mod basics;
 mod deletion;
 mod expiry;
 mod fairness;
+#[cfg(target_os = "linux")]
+mod flood;
 mod gating;
 mod hostile;
 mod http;

@@ -64,7 +64,49 @@ async fn a_check_finds_what_is_damaged_though_sqlite_does_not() {
     spoilt.sort_unstable();
     assert_eq!(named, spoilt);
     let nothing = tempfile::tempdir().expect("a directory");
-    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::InvalidInput);
+    assert_eq!(maintenance::verify(nothing.path()).expect_err("no store").kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_backup_is_checked_as_a_store_is_and_what_cannot_be_read_is_damaged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = start(&directory).await;
+    publish(&node, &[&wrap(key().id()), &wrap(key().id())]).await;
+    let to = directory.path().join("a copy?#%20.sqlite3");
+    maintenance::backup(directory.path(), &to).expect("is made");
+    let found = maintenance::verify_file(&to).expect("checks");
+    assert!(found.is_sound() && found.events == 2, "{found:?}");
+    for nonsense in [&b"no database at all, and longer than a head".repeat(100)[..], b""] {
+        std::fs::write(&to, nonsense).expect("writes");
+        let found = maintenance::verify_file(&to).expect("says what it found");
+        assert!(!found.is_sound() && found.faults.len() == 1, "{found:?}");
+    }
+    let missing = maintenance::verify_file(&directory.path().join("nothing")).expect_err("is not there");
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+}
+
+/// What stands where SQLite would make one of its files leads nowhere: it fails as where nothing can be written.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_store_is_read_where_nothing_can_be_written_beside_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = directory.path().join("data #1?%");
+    let data = folder.clone();
+    let node = node_at(NOW, |config| config.data = Some(data)).await.0;
+    publish(&node, &[&wrap(key().id()), &wrap(key().id())]).await;
+    node.shutdown().await;
+    std::os::unix::fs::symlink("/nowhere/at/all", folder.join("node.sqlite3-shm")).expect("makes");
+    let found = maintenance::verify(&folder).expect("checks");
+    assert!(found.is_sound() && found.events == 2, "{found:?}");
+    let to = directory.path().join("copy");
+    assert_eq!(maintenance::backup(&folder, &to).expect("is made").events, 2);
+    assert_eq!(maintenance::verify_file(&to).expect("checks").events, 2);
+    let year = NOW.plus(400 * 86_400);
+    assert_eq!(maintenance::collectable(&folder, year).expect("counts").events, 2);
+    // What the log has is not left out unsaid.
+    std::fs::write(folder.join("node.sqlite3-wal"), [7; 4_096]).expect("writes");
+    let error = maintenance::verify(&folder).expect_err("the log cannot be read");
+    assert!(error.to_string().contains("copy the folder"), "{error}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use serde_json::json;
+use serde_json::{Value, json};
 use talkbox_benches::{Report, Row};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     servers::{Server, any_port},
     storing::memory,
     supply::{Supply, key},
-    websocket::{Socket, is_accepted, push_frame},
+    websocket::{Socket, is_accepted, push_frame, upgrade},
 };
 
 /// What the good client does: 40 times a second, for 15 s. An address may do 600 at once, and 20 a second.
@@ -30,11 +30,16 @@ const HALF_OPEN: u8 = 40;
 const OF_EACH: usize = 25;
 /// Between two of their bytes.
 const DRIP: Duration = Duration::from_secs(1);
-/// Addresses of each kind of flood, with as many connections, each of which sends so often, whatever it is answered.
-const FLOODS: u8 = 8;
-const FLOOD_EVERY: Duration = Duration::from_millis(4);
-/// Values of a filter of theirs: as many as one may have.
-const VALUES: usize = 1_000;
+/// Addresses that send forged events, with as many connections; each waits for the answer, and sends so often.
+const FORGERS: u8 = 8;
+const FORGED_EVERY: Duration = Duration::from_millis(4);
+/// Addresses that send requests, and the connections of each; none waits for an answer.
+const ASKERS: u8 = 40;
+const ASKING: usize = 8;
+/// Values of a filter of theirs: nearly as many as one may have.
+const VALUES: usize = 990;
+/// Between two looks whether more can be sent.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -46,18 +51,18 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
     let mut alone = good(supply, to, [127, 0, 0, 2])?;
     let (quiet, is_over, answers) = (node.most_memory(), AtomicBool::new(false), AtomicU64::new(0));
     let forged = supply.forge(2_000);
-    let filter = json!({"kinds": [10050], "authors": (0..VALUES).map(|_| key().public().to_hex()).collect::<Vec<_>>()});
+    let filter = json!({"kinds": [10050], "authors": (1..VALUES).map(|_| key().public().to_hex()).collect::<Vec<_>>()});
     let (mut beside, mut cpu) = (Vec::new(), Duration::ZERO);
     thread::scope(|scope| {
         let (is_over, answers) = (&is_over, &answers);
         scope.spawn(move || half_open(to, is_over));
-        for flood in 0..FLOODS {
-            let (forged, filter) = (&forged, &filter);
+        for forger in 0..FORGERS {
+            let forged = &forged;
             let events = forged.iter().cycle().map(|event| format!("[\"EVENT\",{event}]"));
-            scope.spawn(move || flooded(to, [127, 0, 2, flood + 1], events, is_over, answers));
-            let requests = (0..).map(move |number| json!(["REQ", format!("s{}", number % 64), filter]).to_string());
-            scope.spawn(move || flooded(to, [127, 0, 3, flood + 1], requests, is_over, answers));
+            scope.spawn(move || flooded(to, [127, 0, 2, forger + 1], events, is_over, answers));
         }
+        let filter = &filter;
+        scope.spawn(move || pipelined(to, filter, is_over, answers));
         // Until all of them are there.
         thread::sleep(DRIP * 3);
         let before = node.processor();
@@ -67,7 +72,8 @@ pub(crate) fn claims(supply: &Supply, report: &Report) -> io::Result<()> {
         beside = measured?;
         Ok::<_, io::Error>(())
     })?;
-    let claim = "send and read back beside 1,000 half-open connections and 4,000 hostile messages/s: alone";
+    let claim = "send and read back beside 1,000 half-open connections, forged events, and requests of 990 values from 320 \
+                 connections that wait for no answer: alone";
     for (by, part) in [("p50", 0.5), ("p99", 0.99)] {
         let row = Row::beside(claim, by, percentile(&mut beside, part), percentile(&mut alone, part), 3.0);
         report.add([if by == "p50" { row.unclaimed() } else { row }])?;
@@ -147,10 +153,51 @@ fn flooded(
             socket.send(&frame)?;
             socket.next()?;
             answers.fetch_add(1, Ordering::Relaxed);
-            thread::sleep(FLOOD_EVERY);
+            thread::sleep(FORGED_EVERY);
             Ok::<_, io::Error>(())
         });
         drop(flood);
+    }
+}
+
+/// Sends as many requests as the sockets take, and reads what comes.
+fn pipelined(to: SocketAddr, filter: &Value, is_over: &AtomicBool, answers: &AtomicU64) {
+    let mut requests = Vec::new();
+    for number in 0..8 {
+        push_frame(&mut requests, &json!(["REQ", format!("s{number}"), filter]).to_string());
+    }
+    let addresses = (1..=ASKERS).flat_map(|last| [[127, 0, 3, last]; ASKING]);
+    // A connection that is opened by hand: what it sends may go out in parts.
+    let open = |from| {
+        let mut stream = connect_from(from, to)?;
+        stream.write_all(upgrade(to).as_bytes())?;
+        stream.set_nonblocking(true).map(|()| stream)
+    };
+    let mut connections: Vec<_> = addresses.map(|from| (from, open(from).ok(), 0)).collect();
+    let mut come = vec![0; 65_536];
+    while !is_over.load(Ordering::Relaxed) {
+        for (from, connection, sent) in &mut connections {
+            let Some(stream) = connection else {
+                (*connection, *sent) = (open(*from).ok(), 0);
+                continue;
+            };
+            let read = stream.read(&mut come);
+            if let Ok(read @ 1..) = read {
+                let ends = |word: &[u8]| come[..read].windows(word.len()).filter(|bytes| *bytes == word).count();
+                answers.fetch_add((ends(b"\"EOSE\"") + ends(b"\"CLOSED\"")) as u64, Ordering::Relaxed);
+            }
+            let written = stream.write(&requests[*sent..]);
+            let goes_on = |result: &io::Result<usize>| match result {
+                Ok(bytes) => *bytes > 0,
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            if goes_on(&read) && goes_on(&written) {
+                *sent = (*sent + written.unwrap_or_default()) % requests.len();
+            } else {
+                *connection = None;
+            }
+        }
+        thread::sleep(LOOK_EVERY);
     }
 }
 

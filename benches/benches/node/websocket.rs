@@ -18,6 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is read at once at first; it grows to the largest message.
 const BUFFER: usize = 256 * 1024;
 
+/// The request that makes a WebSocket of a connection. The key is an example of RFC 6455; whether the server hashes it right
+/// is not the question here.
+pub(crate) fn upgrade(to: SocketAddr) -> String {
+    format!(
+        "GET / HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
 /// A connection.
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -36,14 +45,7 @@ impl Socket {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut socket = Self { stream, buffer: vec![0; BUFFER], unread: 0..0 };
-        // The key is an example of RFC 6455; whether the server hashes it right is not the question here.
-        socket.send(
-            format!(
-                "GET / HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
-            .as_bytes(),
-        )?;
+        socket.send(upgrade(to).as_bytes())?;
         loop {
             socket.fill()?;
             let head = &socket.buffer[socket.unread.clone()];

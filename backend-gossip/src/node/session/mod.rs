@@ -1,15 +1,19 @@
 //! One WebSocket connection: one task that reads, answers and sends.
 //!
 //! Queries run beside it, a few at a time; events go to the pool and come back as OKs. The task stops reading where
-//! too much of either is under way, so that a client is slowed down by its own requests and by nothing else.
+//! too much of either is under way, so that a client is slowed down by its own requests and by nothing else. A message is
+//! paid for before it is looked into: where its address has asked for more than its rate, it waits, and so does what is
+//! behind it in the socket.
 
 mod auth;
 mod message;
+mod price;
 mod queries;
 mod reconcile;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,16 +25,20 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
 use talkbox_core::{MailboxId, PublicKey, hex};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+};
 
 use self::{
     message::{Most, Request, Unreadable},
+    price::{LARGE, price},
     queries::Done,
     reconcile::Reconciliations,
 };
 use super::{
     FAREWELL, Shared,
-    addresses::{Pass, Spend},
+    addresses::Pass,
     admitted::Origin,
     filter::Filter,
     gate::{MAX_KEYS, Rights},
@@ -83,6 +91,21 @@ struct Session {
     strikes: u32,
     /// Tells what has the same name at different times apart.
     next: u64,
+}
+
+/// A message that waits until its address may send it.
+struct Unpaid {
+    text: Utf8Bytes,
+    until: Instant,
+}
+
+/// Waits until a message is paid for, and gives it; for ever where none waits.
+async fn paid(unpaid: &mut Option<Unpaid>) -> Option<Utf8Bytes> {
+    match unpaid {
+        Some(waiting) => sleep_until(waiting.until).await,
+        None => pending().await,
+    }
+    unpaid.take().map(|paid| paid.text)
 }
 
 /// Why a connection ends.
@@ -142,22 +165,44 @@ impl Session {
         let outbox = Arc::clone(&self.outbox);
         let mut stop = self.node.stop.clone();
         let mut heard = Instant::now();
+        let mut unpaid: Option<Unpaid> = None;
         loop {
-            let may_read =
-                self.open_events.load(Ordering::Acquire) < MAX_OPEN_EVENTS && self.queries.len() < MAX_QUERIES;
+            let may_read = unpaid.is_none()
+                && self.open_events.load(Ordering::Acquire) < MAX_OPEN_EVENTS
+                && self.queries.len() < MAX_QUERIES;
             tokio::select! {
                 () = outbox.filled() => if let Err(end) = flush(socket, &outbox, write).await { return end },
                 Some(done) = self.queries.next() => self.finish(done),
+                Some(text) = paid(&mut unpaid) => {
+                    // So long nothing was read.
+                    heard = Instant::now();
+                    self.half.taken();
+                    if let Err(end) = self.receive(&text).await {
+                        return end;
+                    }
+                }
                 received = socket.next(), if may_read => {
                     heard = Instant::now();
                     let result = match received {
-                        Some(Ok(message)) => {
-                            // A ping may come between the parts of a message, which then is not whole.
-                            if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                        Some(Ok(Message::Text(text))) => {
+                            let (spend, tokens) = price(&text);
+                            let wait = self.pass.owe(spend, tokens);
+                            if wait.is_zero() {
                                 self.half.taken();
+                                self.receive(&text).await
+                            } else {
+                                // It stays counted as one that is not taken yet.
+                                unpaid = Some(Unpaid { text, until: heard + wait });
+                                Ok(())
                             }
-                            self.receive(message).await
                         }
+                        Some(Ok(Message::Binary(_))) => {
+                            self.half.taken();
+                            self.strike("invalid: this relay speaks text".to_owned())
+                        }
+                        // They may come between the parts of a message, which then is not whole.
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
+                        Some(Ok(Message::Close(_))) => Err(End::Gone),
                         Some(Err(_)) if self.half.is_refused() => Err(End::Closed { code: close_code::AGAIN, why: HALF }),
                         // The client sent what is no message, or the connection broke; in that case nobody hears it.
                         Some(Err(_)) => Err(End::Closed { code: close_code::PROTOCOL, why: UNREADABLE }),
@@ -197,15 +242,21 @@ impl Session {
         End::Closed { code: close_code::AWAY, why: "closed: the node is stopping" }
     }
 
-    async fn receive(&mut self, message: Message) -> Result<(), End> {
-        let text = match message {
-            Message::Text(text) => text,
-            Message::Binary(_) => return self.strike("invalid: this relay speaks text".to_owned()),
-            Message::Ping(_) | Message::Pong(_) => return Ok(()),
-            Message::Close(_) => return Err(End::Gone),
-        };
+    async fn receive(&mut self, text: &str) -> Result<(), End> {
         let limits = &self.node.config.limits;
-        match Request::parse(&text, Most { filters: limits.max_filters, values: limits.max_values }) {
+        let most = Most { filters: limits.max_filters, values: limits.max_values };
+        let parsed = if text.len() > LARGE {
+            // Closed it is never; without a turn it would only be parsed at once.
+            let turn = self.node.parsing.acquire().await;
+            let parsed = Request::parse(text, most);
+            drop(turn);
+            // Whatever else waits goes before what this leads to.
+            yield_now().await;
+            parsed
+        } else {
+            Request::parse(text, most)
+        };
+        match parsed {
             Ok(request) => {
                 self.act(request).await;
                 Ok(())
@@ -223,16 +274,11 @@ impl Session {
     }
 
     async fn act(&mut self, request: Request<'_>) {
-        let slow_down = || Refusal::new(Reason::RateLimited, "too much at once from this address; slow down");
-        let spend = if matches!(request, Request::Event { .. }) { Spend::Event } else { Spend::Request };
-        let may = matches!(request, Request::Close { .. } | Request::NegClose { .. }) || self.pass.spend(spend);
         match request {
-            Request::Event { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
             Request::Event { id, json } => {
                 let ticket = Ticket::of_session(id, Arc::clone(&self.outbox), Arc::clone(&self.open_events));
                 self.node.intake.take(json.to_owned(), Origin::Client, ticket).await;
             }
-            Request::Auth { id, .. } if !may => self.outbox.push(ok(&id, &Outcome::Refused(slow_down()))),
             Request::Auth { id, json } => {
                 let outcome = match self.authenticate(json.to_owned()).await {
                     Ok(()) => Outcome::Stored,
@@ -240,7 +286,6 @@ impl Session {
                 };
                 self.outbox.push(ok(&id, &outcome));
             }
-            Request::Req { name, .. } | Request::Count { name, .. } if !may => self.closed(&name, &slow_down()),
             Request::Req { name, filters } => {
                 self.look_up_keepers(&filters).await;
                 self.subscribe(name, filters);
@@ -254,7 +299,6 @@ impl Session {
                     self.node.live.remove(&subscription);
                 }
             }
-            Request::NegOpen { name, .. } | Request::NegMsg { name, .. } if !may => self.neg_err(&name, &slow_down()),
             Request::NegOpen { name, filter, message } => {
                 self.look_up_keepers(std::slice::from_ref(&filter)).await;
                 self.open_reconciliation(name, filter, message);

@@ -3,6 +3,7 @@
 mod apply;
 mod arrivals;
 mod brought;
+mod disk;
 mod empty;
 mod full;
 mod heal;
@@ -45,6 +46,7 @@ use self::{
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
+    disk::{explained, is_of_disk},
     heal::sound,
     query::{MailState, Reader, Stored},
     rot::Rot,

@@ -287,6 +287,7 @@ pub(crate) fn storage(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DiskFull) => "the disk is full",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the store cannot be written",
         Some(ErrorCode::CannotOpen) => "the store is not there, or cannot be opened",
+        Some(ErrorCode::SystemIoFailure) => "the disk of the store failed",
         _ => "SQLite failed",
     };
     Error::new(ErrorKind::Storage, what).source(error)

@@ -404,6 +404,23 @@ fn a_fault_is_over_when_something_can_be_written_though_nobody_tries() {
 }
 
 #[test]
+fn a_disk_that_takes_nothing_is_noticed_before_anybody_writes_and_does_not_seem_well_for_want_of_writing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let conn = open(&directory);
+    conn.execute_batch("PRAGMA query_only = ON").expect("sets");
+    let quota = Quota::new(&Limits::default());
+    let (writer, running) =
+        Writer::start(kept(conn), quota, Followers::default(), Work::Threads, Planted::default()).expect("starts");
+    assert_eq!(writer.fault(), Some("the store cannot be written"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    // There is nothing to remove.
+    assert!(!runtime.block_on(writer.expire(NOW)));
+    assert_eq!(writer.fault(), Some("the store cannot be written"));
+    writer.stop();
+    join(running);
+}
+
+#[test]
 fn places_in_the_order_of_arrival_are_never_given_twice() {
     let directory = tempfile::tempdir().expect("a directory");
     let conn = open(&directory);

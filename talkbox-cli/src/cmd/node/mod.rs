@@ -51,6 +51,9 @@ enum Action {
         /// Compare a running node with its peers
         #[arg(long)]
         all: bool,
+        /// Check the file of a backup
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "data"])]
+        file: Option<PathBuf>,
         #[command(flatten)]
         at: At,
         #[command(flatten)]
@@ -106,7 +109,8 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
         None => serve(session, &arguments.settings).await,
         Some(Action::Peers { at }) => mesh::peers(output, &at.url).await,
         Some(Action::Verify { all: true, at, .. }) => mesh::verify(output, &at.url).await,
-        Some(Action::Verify { all: false, of, .. }) => store::verify(output, &of.folder(session)).await,
+        Some(Action::Verify { file: Some(file), .. }) => store::verify_file(output, file).await,
+        Some(Action::Verify { of, .. }) => store::verify(output, &of.folder(session)).await,
         Some(Action::Backup { to, of }) => store::backup(output, &of.folder(session), to).await,
         Some(Action::Gc { of, .. }) => store::collectable(output, &of.folder(session)).await,
     }
@@ -178,6 +182,12 @@ fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
             "another node runs with {}: stop that one, or give this one a folder of its own with `--data DIR`",
             data.display()
         ),
+        _ if error.context("disk").is_some() => if error.message().contains("full") {
+            "make some room there, a MiB at least, and start it again; what it acknowledged is still there"
+        } else {
+            "make it one that can be written, and start it again; `talkbox node backup --to FILE` copies the store as it is"
+        }
+        .to_owned(),
         Some(io::ErrorKind::AddrInUse) => format!(
             "another program, perhaps another node, listens on {listen}: stop it, or choose another port with \
              `--listen {}:0`",

@@ -27,7 +27,16 @@ pub(super) async fn backup(output: &Output, data: &Path, to: &Path) -> Outcome {
 /// `talkbox node verify`.
 pub(super) async fn verify(output: &Output, data: &Path) -> Outcome {
     let folder = data.to_owned();
-    let found: Verified = blocking(move || maintenance::verify(&folder)).await?;
+    verified(output, &blocking(move || maintenance::verify(&folder)).await?)
+}
+
+/// `talkbox node verify --file`.
+pub(super) async fn verify_file(output: &Output, file: &Path) -> Outcome {
+    let file = file.to_owned();
+    verified(output, &blocking(move || maintenance::verify_file(&file)).await?)
+}
+
+fn verified(output: &Output, found: &Verified) -> Outcome {
     if output.is_json() {
         output.object(&json!({
             "sound": found.is_sound(),

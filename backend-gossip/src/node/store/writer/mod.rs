@@ -145,7 +145,7 @@ impl Writer {
         if !kept.rests.is_empty() {
             let _received = queue.send(Op::GoOn);
         }
-        let desk = Desk {
+        let mut desk = Desk {
             conn: kept.conn,
             rests: kept.rests.into(),
             queue: queue.downgrade(),
@@ -163,6 +163,8 @@ impl Writer {
             peers: Vec::new(),
             planted,
         };
+        // A store can be opened on a disk that takes nothing more, after a crash, which left the files beside it.
+        desk.probe();
         let running = match work {
             Work::Inline => Running::Task(tokio::spawn(desk.run_inline(ops))),
             Work::Threads => thread::Builder::new()
@@ -437,7 +439,10 @@ impl Desk {
         match removed {
             Ok((removed, empty_after)) => {
                 self.empty_after = empty_after;
-                self.works();
+                // To remove nothing writes nothing.
+                if !removed.is_empty() {
+                    self.works();
+                }
                 self.forget(&removed);
                 self.metrics.expired.add(removed.len());
                 removed.len() >= EXPIRED_AT_ONCE as usize
