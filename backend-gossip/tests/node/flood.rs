@@ -120,6 +120,28 @@ async fn what_is_more_than_the_rate_is_read_later_and_served() {
     }
 }
 
+/// What it sent and nobody read keeps no place for it.
+#[tokio::test]
+async fn a_client_that_has_gone_is_noticed_though_its_messages_wait() {
+    let (node, _) = node_with(|config| {
+        config.limits.exempt_loopback = false;
+        config.limits.max_connections_per_address = 1;
+        config.limits.requests_per_second = 1;
+        config.limits.ping_interval = 1;
+    })
+    .await;
+    let authors: Vec<String> = (0..990).map(|_| key().public().to_hex()).collect();
+    let mut client = Client::connect(&node).await;
+    // 30 tokens are there, and each takes sixteen: to read all of them would take more than a minute.
+    for _ in 0..8 {
+        client.send(json!(["COUNT", "c", {"kinds": [kind::DELETION], "authors": authors}])).await;
+    }
+    client.receive().await;
+    drop(client);
+    let place = async { while tokio_tungstenite::connect_async(node.url()).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, place).await.expect("its place is free");
+}
+
 /// A message that waits is still one that the node has not taken: it counts for its address.
 #[tokio::test]
 async fn messages_that_wait_take_of_the_room_of_their_address() {
