@@ -116,6 +116,19 @@ fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
+/// The words of a command that no shell reads: what stands in single quotes is one, and nothing is expanded.
+fn exec_form(command: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (at, part) in command.split('\'').enumerate() {
+        if at % 2 == 1 {
+            all.push(part.to_owned());
+        } else {
+            all.extend(part.split_whitespace().map(ToOwned::to_owned));
+        }
+    }
+    all
+}
+
 /// A folder in which `talkbox` is the program, for a path to look in.
 fn programs() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a directory");
@@ -246,7 +259,7 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
     for Service { name, variables: own, .. } in &services {
         let mut check = Command::new("sh");
         let check = check.args(["-c", health]).env_clear().envs(environment(name, own));
-        let check = check.env("HOME", folder.path()).env("TALKBOX_NODE_URL", url(name)).output().expect("runs");
+        let check = check.env("HOME", folder.path()).output().expect("runs");
         assert!(check.status.success(), "{name}: {}", String::from_utf8_lossy(&check.stderr));
     }
     for node in nodes {
@@ -260,6 +273,20 @@ fn the_compose_file_gives_three_nodes_that_hold_the_same() {
 #[test]
 fn the_unit_starts_a_node_and_hears_when_it_is_ready_and_when_it_ends() {
     let unit = file("talkbox-node.service");
+    // What the head of the file says, in a folder of its own: none of the others is there before.
+    let root = tempfile::tempdir().expect("a directory");
+    for step in unit.lines().filter_map(|line| line.trim_start_matches('#').trim().strip_prefix("install ")) {
+        let words =
+            step.replace("target/release/talkbox", PROGRAM).replace("deploy/", &format!("{}/", path("").display()));
+        let (from, to) = words.rsplit_once(" /").expect("from and to");
+        // What every system has.
+        for folder in ["usr/local/bin", "etc/systemd/system"] {
+            fs::create_dir_all(root.path().join(folder)).expect("makes");
+        }
+        let installed = Command::new("install").args(from.split_whitespace()).arg(root.path().join(to)).status();
+        assert!(installed.expect("runs").success(), "{step}");
+    }
+    assert!(root.path().join("etc/talkbox/node.toml").is_file());
     assert_eq!(line(&unit, "Type="), "notify");
     assert_eq!(format!("/var/lib/{}", line(&unit, "StateDirectory=")), VOLUME);
     let folder = tempfile::tempdir().expect("a directory");
@@ -301,9 +328,9 @@ fn a_host_behind_a_proxy_starts_the_image_and_finds_it_alive() {
     let start =
         text(&deploy["startCommand"]).replace("as-talkbox ", "").replace(VOLUME, &folder.path().display().to_string());
     let port = port();
-    let mut command = Command::new("sh");
-    let command = command.args(["-c", &format!("exec {}", start.replace("0.0.0.0:", "127.0.0.1:"))]);
-    let command = command.env("PORT", port.to_string()).env("PATH", search_path(programs.path()));
+    let words = exec_form(&start.replace("0.0.0.0:", "127.0.0.1:"));
+    let mut command = Command::new(&words[0]);
+    let command = command.args(&words[1..]).env("PORT", port.to_string()).env("PATH", search_path(programs.path()));
     let mut node = Running::start(command.env("HOME", folder.path()));
     node.listens();
     assert_eq!(get(port, &text(&deploy["healthcheckPath"])), "ok\n");

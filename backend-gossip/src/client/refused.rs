@@ -96,7 +96,7 @@ fn kind_of(code: &str) -> Option<ErrorKind> {
         "too-large" => ErrorKind::TooLarge,
         "cursor-unknown" => ErrorKind::NotFound,
         // A route that an older node does not have. Not `NotFound`, which would mean a cursor.
-        "not-found" => ErrorKind::Unsupported,
+        "not-found" | "wrong-method" => ErrorKind::Unsupported,
         "malformed" | "pow" | "expired" | "too-early" | "deleted" | "superseded" | "disk-full" | "failed" => {
             ErrorKind::Refused
         }

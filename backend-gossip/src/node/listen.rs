@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr};
 use talkbox_core::async_trait;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
 };
 
 /// A connection, encrypted or not.
@@ -39,6 +39,12 @@ pub trait Listen: Send + 'static {
     async fn accept(&mut self) -> io::Result<(Box<dyn Stream>, SocketAddr)>;
 }
 
+/// Bytes that the system keeps of what a connection has sent and the node does not read yet: two messages of the largest
+/// size. By itself it keeps several megabytes, and who is over his rate fills them.
+const RECEIVE_BUFFER: u32 = 262_144;
+/// Connections that wait to be taken, as Tokio has it.
+const BACKLOG: u32 = 1_024;
+
 /// TCP of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
@@ -46,7 +52,14 @@ pub struct Tcp;
 #[async_trait]
 impl Bind for Tcp {
     async fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listen>> {
-        Ok(Box::new(TcpListener::bind(address).await?))
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A node that is started again gets its port while connections of before still end. Elsewhere than on Unix it
+        // would take a port that another program has.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind(address)?;
+        Ok(Box::new(socket.listen(BACKLOG)?))
     }
 }
 

@@ -21,6 +21,7 @@ mod cursor;
 mod filter;
 mod gate;
 mod half;
+mod health;
 mod http;
 mod identity;
 mod info;
@@ -76,6 +77,7 @@ use self::{
 pub use self::{
     config::{Limits, NodeConfig},
     context::{NodeContext, OsRandomness, Randomness},
+    health::health,
     listen::{Bind, Listen, Stream, Tcp},
     planted::Defect,
     proxies::Subnet,

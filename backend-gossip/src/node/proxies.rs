@@ -99,6 +99,12 @@ pub(crate) fn client(from: IpAddr, headers: &HeaderMap, trusted: &[Subnet]) -> I
     client
 }
 
+/// Whether somebody says that he passes the request on for another. Whoever does that without being trusted may be a proxy
+/// on this machine, whose address then says nothing of where the client is.
+pub(crate) fn is_passed_on(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "forwarded", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,7 +61,8 @@ impl Reason {
     /// The code over HTTP.
     pub(crate) const fn code(self) -> &'static str {
         match self {
-            Self::Malformed | Self::WrongMethod => "malformed",
+            Self::Malformed => "malformed",
+            Self::WrongMethod => "wrong-method",
             Self::TooLarge => "too-large",
             Self::Pow => "pow",
             Self::Expired => "expired",

@@ -62,7 +62,8 @@ pub(crate) async fn run(mut listener: Box<dyn Listen>, tls: Option<TlsAcceptor>,
                     Some(pass) => {
                         tracing::debug!(client = %address, "a connection");
                         let (pass, half, alive) = (Arc::new(pass), Arc::default(), alive.clone());
-                        let connection = Connection { address, client: address.ip(), pass, half, alive };
+                        let client = address.ip();
+                        let connection = Connection { address, client, is_passed_on: false, pass, half, alive };
                         let (router, node, tls) = (router.clone(), Arc::clone(&node), tls.clone());
                         tokio::spawn(async move {
                             match tls {
@@ -96,9 +97,18 @@ pub(crate) struct Connection {
     address: SocketAddr,
     /// Whose it is: that of the connection, or what a trusted proxy says.
     pub(crate) client: IpAddr,
+    /// Somebody passes the request on, and it is not known for whom.
+    is_passed_on: bool,
     pub(crate) pass: Arc<Pass>,
     half: Arc<Half>,
     alive: Alive,
+}
+
+impl Connection {
+    /// Whether it is one of those that may see how the node does.
+    pub(crate) fn is_operators(&self, node: &Shared) -> bool {
+        !self.is_passed_on && node.config.metrics_from.iter().any(|net| net.contains(self.client))
+    }
 }
 
 async fn serve_encrypted(
@@ -164,10 +174,10 @@ fn whose(node: &Shared, connection: &Connection, headers: &HeaderMap) -> Option<
     let from = connection.address.ip();
     let client = proxies::client(from, headers, &node.config.trusted_proxies);
     if client == from {
-        return Some(connection.clone());
+        return Some(Connection { is_passed_on: proxies::is_passed_on(headers), ..connection.clone() });
     }
     let pass = Arc::new(node.addresses.admit_client(client)?);
-    Some(Connection { pass, client, ..connection.clone() })
+    Some(Connection { pass, client, is_passed_on: false, ..connection.clone() })
 }
 
 async fn root(

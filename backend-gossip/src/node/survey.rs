@@ -52,9 +52,9 @@ pub struct PeerState {
     pub url: String,
     /// The peer's key, once it is known.
     pub key: Option<String>,
-    /// `ok`, `away`, or `unmet` where nothing was tried yet.
+    /// `ok`, `away`, `unmet` where nothing was tried yet, or `self` where it is the node that was asked.
     pub state: String,
-    /// Why it is away.
+    /// Why it is away; only where whoever asks may know.
     pub fault: Option<String>,
     /// When it last answered, in seconds.
     pub seen: Option<u64>,

@@ -39,7 +39,7 @@ async fn flood(node: &Node, from: [u8; 4], answers: Arc<AtomicUsize>, flooders: 
     let authors: Vec<String> = (0..990).map(|_| key().public().to_hex()).collect();
     flooders.spawn(async move {
         for number in 0..PIPELINED {
-            let request = json!(["REQ", format!("s{}", number % 8), {"kinds": [kind::DELETION], "authors": authors}]);
+            let request = json!(["REQ", format!("s{}", number % 8), {"kinds": [kind::INBOX_RELAYS], "authors": authors}]);
             if out.send(Message::text(request.to_string())).await.is_err() {
                 return;
             }
@@ -112,12 +112,34 @@ async fn what_is_more_than_the_rate_is_read_later_and_served() {
     }
     assert_eq!(taken.len(), events.len());
     for number in 0..30 {
-        client.send(json!(["COUNT", number.to_string(), {"kinds": [kind::DELETION]}])).await;
+        client.send(json!(["COUNT", number.to_string(), {"kinds": [kind::INBOX_RELAYS]}])).await;
     }
     for _ in 0..30 {
         let answer = client.receive().await;
         assert_eq!((&answer[0], &answer[2]), (&json!("COUNT"), &json!({"count": 0})), "{answer}");
     }
+}
+
+/// What it sent and nobody read keeps no place for it.
+#[tokio::test]
+async fn a_client_that_has_gone_is_noticed_though_its_messages_wait() {
+    let (node, _) = node_with(|config| {
+        config.limits.exempt_loopback = false;
+        config.limits.max_connections_per_address = 1;
+        config.limits.requests_per_second = 1;
+        config.limits.ping_interval = 1;
+    })
+    .await;
+    let authors: Vec<String> = (0..990).map(|_| key().public().to_hex()).collect();
+    let mut client = Client::connect(&node).await;
+    // 30 tokens are there, and each takes sixteen: to read all of them would take more than a minute.
+    for _ in 0..8 {
+        client.send(json!(["COUNT", "c", {"kinds": [kind::INBOX_RELAYS], "authors": authors}])).await;
+    }
+    client.receive().await;
+    drop(client);
+    let place = async { while tokio_tungstenite::connect_async(node.url()).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, place).await.expect("its place is free");
 }
 
 /// A message that waits is still one that the node has not taken: it counts for its address.
@@ -131,7 +153,7 @@ async fn messages_that_wait_take_of_the_room_of_their_address() {
     })
     .await;
     let authors: Vec<String> = (0..950).map(|_| key().public().to_hex()).collect();
-    let large = json!(["COUNT", "c", {"kinds": [kind::DELETION], "authors": authors}]);
+    let large = json!(["COUNT", "c", {"kinds": [kind::INBOX_RELAYS], "authors": authors}]);
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(Client::connect(&node).await);

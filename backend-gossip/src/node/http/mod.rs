@@ -61,9 +61,11 @@ pub(crate) fn router(node: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route_layer(middleware::from_fn_with_state(Arc::clone(node), spend))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))
-        .route("/metrics", get(operations::metrics))
-        .layer(middleware::map_response(open_to_pages))
         .fallback(unknown)
+        .layer(middleware::map_response(open_to_pages))
+        // For no page: one that is shown on the operator's machine asks from there, too.
+        .route("/metrics", get(operations::metrics))
+        .layer(middleware::map_response(in_our_words))
 }
 
 /// Counts a request against its address. A page of another origin that asks whether it may ask is answered here.
@@ -97,13 +99,19 @@ async fn spend(State(node): State<Arc<Shared>>, request: axum::extract::Request,
 
 /// Pages of any origin may ask: what is private is protected by signatures, not by cookies.
 async fn open_to_pages(mut response: Response) -> Response {
-    const OPEN: [(HeaderName, HeaderValue); 4] = [
+    const OPEN: [(HeaderName, HeaderValue); 3] = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type, last-event-id")),
         (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, OPTIONS")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    // What axum refuses by itself is told in the same form.
+    for (name, value) in OPEN {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+/// What axum refuses by itself is told in the same form, and nothing is kept by those between.
+async fn in_our_words(mut response: Response) -> Response {
     let status = response.status();
     if (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(header::CONTENT_TYPE)
         || response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| status.is_client_error() && kind == PLAIN)
@@ -114,14 +122,15 @@ async fn open_to_pages(mut response: Response) -> Response {
             status if status.is_server_error() => Reason::Failed,
             _ => Reason::Malformed,
         };
-        let (mut told, allowed) =
-            (Refusal::new(reason, "there is no such request here").into_response(), header::ALLOW);
-        told.headers_mut().extend(response.headers_mut().remove(&allowed).map(|value| (Some(allowed), value)));
+        let told = Refusal::new(reason, "there is no such request here").into_response();
+        let mut headers = std::mem::take(response.headers_mut());
+        for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+            headers.remove(name);
+        }
         response = told;
+        response.headers_mut().extend(headers);
     }
-    for (name, value) in OPEN {
-        response.headers_mut().entry(name).or_insert(value);
-    }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

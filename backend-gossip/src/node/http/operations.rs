@@ -26,7 +26,7 @@ pub(super) async fn metrics(
     State(node): State<Arc<Shared>>,
     Extension(connection): Extension<Connection>,
 ) -> Result<Response, Refusal> {
-    if !node.config.metrics_from.iter().any(|net| net.contains(connection.client)) {
+    if !connection.is_operators(&node) {
         return Err(Refusal::new(
             Reason::Forbidden,
             "the metrics are for this machine, or for whom metrics_from names",
@@ -55,8 +55,12 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `GET /v1/peers`: who this node is, and how its peers do. Being listed gives no right.
-pub(super) async fn peers(State(node): State<Arc<Shared>>) -> Result<Response, Refusal> {
+/// `GET /v1/peers`: who this node is, and how its peers do; why one is away only for the operator. Being listed gives no
+/// right.
+pub(super) async fn peers(
+    State(node): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+) -> Result<Response, Refusal> {
     let last = node.store.writer().brought().last();
     let (events, whole) = {
         let held = node.store.held();
@@ -67,7 +71,7 @@ pub(super) async fn peers(State(node): State<Arc<Shared>>) -> Result<Response, R
         "epoch": format!("{:016x}", node.store.epoch()),
         "events": events,
         "fingerprint": whole,
-        "peers": node.roster.shown(last),
+        "peers": node.roster.shown(last, connection.is_operators(&node)),
         "candidates": node.candidates.shown(),
     });
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -51,6 +51,7 @@ pub(super) enum Fate {
 pub(super) async fn introduce(node: &Shared, peer: &Peer) -> Result<PublicKey> {
     let key = key_of(node, peer.address.route("/")?, Trust::Configured).await?;
     if key == node.key.public() {
+        peer.is_this_node();
         return Err(Error::new(ErrorKind::ConfigInvalid, "the peer is this node itself"));
     }
     if !peer.meet(key) {

@@ -66,6 +66,8 @@ pub(super) enum Said {
 pub(crate) struct Health {
     /// Why it was not reached the last time.
     pub(crate) fault: Option<String>,
+    /// It is this node itself, which the operator has put into the list.
+    pub(crate) is_self: bool,
     /// When it last answered.
     pub(crate) seen: Option<Timestamp>,
     /// When all that both hold was last compared.
@@ -134,10 +136,15 @@ impl Peer {
         *self.lock().key.get_or_insert(shown) == shown
     }
 
+    /// It turned out to be this node.
+    pub(super) fn is_this_node(&self) {
+        self.lock().health.is_self = true;
+    }
+
     /// It answered.
     pub(super) fn answered(&self, now: Timestamp) {
         let mut state = self.lock();
-        state.health.seen = Some(now);
+        (state.health.seen, state.health.is_self) = (Some(now), false);
         state.away = None;
         let was_away = state.health.fault.take().is_some();
         drop(state);
@@ -171,10 +178,12 @@ impl Peer {
         };
         state.away = Some((since, if said == Said::Nothing { before } else { said }));
         state.health.fault = Some(why.clone());
+        let is_self = state.health.is_self;
         drop(state);
         match said {
             Said::Nothing => {}
             Said::Quietly => tracing::info!(peer = %self.address, "{why}; asked again until then"),
+            Said::Loudly if is_self => tracing::warn!(peer = %self.address, "{why}: take it out of the list of peers"),
             Said::Loudly => tracing::warn!(peer = %self.address, fault = %why, "a peer is away"),
         }
         said

@@ -58,16 +58,23 @@ impl Roster {
         self.peers.iter().map(gauges).collect()
     }
 
-    /// The peers as they are shown, with how many events wait for each.
-    pub(crate) fn shown(&self, last: i64) -> Vec<Value> {
+    /// The peers as they are shown, with how many events wait for each. What went wrong tells of this machine and its
+    /// network, and is not for everybody.
+    pub(crate) fn shown(&self, last: i64, with_faults: bool) -> Vec<Value> {
         let secs = |time: Option<Timestamp>| time.map(Timestamp::secs);
         let shown = |peer: &Arc<Peer>| {
             let health = peer.health();
+            let state = match &health {
+                health if health.is_self => "self",
+                health if health.fault.is_some() => "away",
+                health if health.seen.is_some() => "ok",
+                _ => "unmet",
+            };
             json!({
                 "url": peer.address.name(),
                 "key": peer.key().map(|key| key.to_hex()),
-                "state": if health.fault.is_some() { "away" } else if health.seen.is_some() { "ok" } else { "unmet" },
-                "fault": health.fault,
+                "state": state,
+                "fault": health.fault.filter(|_| with_faults),
                 "seen": secs(health.seen),
                 "compared": secs(health.compared),
                 "missing_here": health.missing_here,

@@ -220,7 +220,8 @@ impl Session {
                     if may_read && self.half.is_late(whole) {
                         return End::Closed { code: close_code::POLICY, why: "closed: the rest of a message did not come" };
                     }
-                    if timeout(write, socket.send(Message::Ping(Default::default()))).await.is_err() {
+                    // Where nothing is read, only this tells that nobody is there any more.
+                    if !matches!(timeout(write, socket.send(Message::Ping(Default::default()))).await, Ok(Ok(()))) {
                         return End::Gone;
                     }
                 }

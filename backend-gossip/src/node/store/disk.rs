@@ -11,7 +11,7 @@ use rusqlite::ErrorCode;
 use talkbox_core::{Error, ErrorKind};
 
 /// What is tried to be written: more than the index of the log, which takes 32 KiB, and the head of the log.
-const ROOM: [u8; 65_536] = [0; 65_536];
+static ROOM: [u8; 65_536] = [0; 65_536];
 
 /// The error that says what is wrong with the disk of this folder, where that is why something there failed; else the
 /// error as it is. Blocks.

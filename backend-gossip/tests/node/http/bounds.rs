@@ -88,11 +88,43 @@ async fn metrics_are_for_whom_the_operator_names() {
     assert_eq!(get(&node, "/metrics").send().await.status, 200);
 }
 
+/// A proxy on this machine that nobody named makes the whole world look like this machine.
+#[tokio::test]
+async fn what_somebody_passes_on_is_not_of_this_machine() {
+    for trusted in [vec![], vec!["127.0.0.1".parse().expect("a subnet")]] {
+        let (node, _) = node_with(|config| config.trusted_proxies = trusted.clone()).await;
+        for (name, value) in [
+            ("x-forwarded-for", "unknown"),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("forwarded", "for=192.0.2.7"),
+            ("x-real-ip", "::1"),
+        ] {
+            let passed = get(&node, "/metrics").header(name, value).send().await;
+            assert_eq!(passed.problem(), (403, "forbidden".to_owned()), "{name}: {value}");
+        }
+        let metrics = get(&node, "/metrics").header("origin", "https://page.example").open().await;
+        assert_eq!(metrics.status().as_u16(), 200);
+        assert!(!metrics.headers().contains_key("access-control-allow-origin"), "no page may read it");
+    }
+}
+
+#[tokio::test]
+async fn pages_read_what_is_wrong_too() {
+    let (node, _) = node().await;
+    for (path, status) in [("/v1/nothing", 404), ("/nothing", 404), ("/v1/envelopes", 405), ("/livez", 200)] {
+        let answer = get(&node, path).open().await;
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*", "{path}");
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{path}");
+    }
+    assert_eq!(get(&node, "/v1/envelopes").open().await.headers()["allow"], "POST");
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_too() {
     let (node, _) = node().await;
     assert_eq!(get(&node, "/v1/nothing").send().await.problem(), (404, "not-found".to_owned()));
-    assert_eq!(get(&node, "/v1/envelopes").send().await.problem().0, 405);
+    assert_eq!(get(&node, "/v1/envelopes").send().await.problem(), (405, "wrong-method".to_owned()));
     assert_eq!(get(&node, "/v1/mailboxes/xyz/envelopes").send().await.problem(), (400, "malformed".to_owned()));
     let owner = key().id().to_hex();
     for query in ["limit=0", "limit=501", "limit=x", "since=4"] {

@@ -87,6 +87,33 @@ async fn a_peer_that_has_another_key_than_it_should_is_not_spoken_to() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_the_node_itself_is_named_as_that() {
+    let mut mesh = Mesh::unstarted(1);
+    let own = mesh.places[0].url();
+    mesh.start_with(0, |config| config.peers = vec![own]).await;
+    mesh.until(|states| states[0]["peers"][0]["state"] == "self").await;
+    let fault = get(mesh.node(0), "/v1/peers").send().await.json()["peers"][0]["fault"].to_string();
+    assert!(fault.contains("this node itself"), "{fault}");
+}
+
+#[tokio::test]
+async fn strangers_hear_that_a_peer_is_away_and_not_why() {
+    let mut mesh = Mesh::unstarted(1);
+    // Nothing listens there.
+    mesh.start_with(0, |config| config.peers = vec!["http://127.0.0.1:1".to_owned()]).await;
+    mesh.until(|states| states[0]["peers"][0]["state"] == "away").await;
+    let asked = async |passed_on: bool| {
+        let ask = get(mesh.node(0), "/v1/peers");
+        let ask = if passed_on { ask.header("x-forwarded-for", "192.0.2.7") } else { ask };
+        let peer = ask.send().await.json()["peers"][0].clone();
+        assert_eq!(peer["state"], "away");
+        peer["fault"].clone()
+    };
+    assert!(asked(false).await.is_string(), "the operator is told");
+    assert!(asked(true).await.is_null());
+}
+
+#[tokio::test]
 async fn the_key_that_a_peer_shows_first_is_kept() {
     let mut mesh = Mesh::of(2).await;
     mesh.until(|states| states.iter().all(|state| state["peers"][0]["state"] == "ok")).await;

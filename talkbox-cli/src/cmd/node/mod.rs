@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::json;
-use talkbox_backend_gossip::{Node, NodeContext};
+use talkbox_backend_gossip::{Node, NodeContext, node::health};
 use talkbox_core::Error;
 
 use self::settings::Settings;
@@ -41,6 +41,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    /// Whether the node answers that runs on this computer with the same settings, variables and flags
+    Health {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// How the peers of a node do
     Peers {
         #[command(flatten)]
@@ -107,6 +112,11 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let output = &session.output;
     match &arguments.action {
         None => serve(session, &arguments.settings).await,
+        Some(Action::Health { settings }) => {
+            health(&settings.read(default_folder(session))?).await?;
+            output.note("the node answers");
+            Ok(Code::Done)
+        }
         Some(Action::Peers { at }) => mesh::peers(output, &at.url).await,
         Some(Action::Verify { all: true, at, .. }) => mesh::verify(output, &at.url).await,
         Some(Action::Verify { file: Some(file), .. }) => store::verify_file(output, file).await,
