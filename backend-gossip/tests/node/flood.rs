@@ -39,7 +39,8 @@ async fn flood(node: &Node, from: [u8; 4], answers: Arc<AtomicUsize>, flooders: 
     let authors: Vec<String> = (0..990).map(|_| key().public().to_hex()).collect();
     flooders.spawn(async move {
         for number in 0..PIPELINED {
-            let request = json!(["REQ", format!("s{}", number % 8), {"kinds": [kind::INBOX_RELAYS], "authors": authors}]);
+            let request =
+                json!(["REQ", format!("s{}", number % 8), {"kinds": [kind::INBOX_RELAYS], "authors": authors}]);
             if out.send(Message::text(request.to_string())).await.is_err() {
                 return;
             }

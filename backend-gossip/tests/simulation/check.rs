@@ -70,7 +70,7 @@ async fn converge(talk: &Talk, living: &[usize]) -> Result<(), Vec<State>> {
     }
 }
 
-/// Whether all give their peers the same.
+/// Whether all give their peers the same. Deletions by strangers are left out: some take them and some count them alone.
 async fn are_alike(talk: &Talk, living: &[usize]) -> bool {
     let mut first = None;
     for node in living {

@@ -1,4 +1,4 @@
-//! Those who put envelopes, put them again, delete some, and read.
+//! Those who put envelopes, put them again, delete some, and read; and strangers who ask for what is not theirs to ask.
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -31,10 +31,11 @@ pub(crate) async fn run(world: Arc<World>, number: usize) -> turmoil::Result {
     let mut client = Client { talk: Talk::new(&world, name.clone()), name, rng };
     while turmoil::sim_elapsed().unwrap_or_default() < Duration::from_millis(HEALED_AT) {
         sleep(Duration::from_millis(client.rng.between(100, 1_400))).await;
-        match client.rng.below(10) {
+        match client.rng.below(11) {
             0..=4 => client.put_new().await,
             5..=7 => client.put_again().await,
-            _ => client.delete().await,
+            8..=9 => client.delete().await,
+            _ => client.interfere().await,
         }
     }
     world.clients_busy.fetch_sub(1, SeqCst);
@@ -216,6 +217,28 @@ impl Client {
                 return;
             }
             sleep(Duration::from_millis(self.rng.between(50, 500))).await;
+        }
+    }
+
+    /// As somebody else asks one node to delete mail, which it decides by what it knows at the time, and two nodes to forget
+    /// a key, each by a request of the same second.
+    async fn interfere(&mut self) {
+        let world = Arc::clone(&self.talk.world);
+        let key = self.rng.key();
+        let known = world.state().history.order.clone();
+        if !known.is_empty() {
+            let ids = [known[self.rng.below(known.len())]];
+            let request = DeleteRequest::sign(&key, key.id(), &ids, world.now()).expect("signs").event().to_json();
+            let node = self.rng.below(world.nodes.len());
+            let status = self.talk.post(node, "/v1/deletions", request).await.map_or(0, |(status, _)| status);
+            self.note(format!("as a stranger deletes {} at {node}: {status}", shown(&ids)));
+        }
+        for words in ["one", "other"] {
+            let tags = vec![vec!["relay".to_owned(), "ALL_RELAYS".to_owned()]];
+            let request = Event::sign(&key, world.now(), kind::VANISH, tags, words.to_owned());
+            let node = self.rng.below(world.nodes.len());
+            let status = self.talk.post(node, "/v1/envelopes", request.to_json()).await.map_or(0, |(status, _)| status);
+            self.note(format!("vanishes at {node}: {status}"));
         }
     }
 

@@ -82,13 +82,19 @@ impl Talk {
         let (mut ids, mut after) = (BTreeSet::new(), None);
         loop {
             let page = self.page_of(peer, node, "/v1/log", after.as_deref(), 500).await?;
-            let id = |json: &String| serde_json::from_str::<Value>(json).ok()?["id"].as_str().map(ToOwned::to_owned);
-            ids.extend(page.items.iter().filter_map(id));
+            ids.extend(page.items.iter().filter_map(|json| self.id_of(json)));
             after = Some(page.next);
             if !page.more {
                 return Ok(ids);
             }
         }
+    }
+
+    /// The id of an event, unless it is a stranger's deletion.
+    fn id_of(&self, json: &str) -> Option<String> {
+        let event: Value = serde_json::from_str(json).ok()?;
+        let is_owner = self.world.mailboxes.iter().any(|key| event["pubkey"] == key.public().to_hex());
+        (event["kind"] != kind::DELETION || is_owner).then(|| event["id"].as_str().map(ToOwned::to_owned))?
     }
 
     async fn page_of(
