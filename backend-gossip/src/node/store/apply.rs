@@ -123,16 +123,10 @@ fn again(tx: &Connection, event: &Admitted, place: i64) -> Result<Applied> {
     if is_right(tx, place)? {
         return Ok(duplicate);
     }
-    Ok(match heal(tx, place, event)? {
-        Healed::Right { wrong, seq } => Applied {
-            removed: wrong.into_iter().collect(),
-            seq: Some(seq),
-            counts: true,
-            healed: Some(place),
-            ..duplicate
-        },
-        Healed::Gone => duplicate,
-    })
+    let Healed { wrong, seq } = heal(tx, place, event)?;
+    let removed = wrong.into_iter().collect();
+    let healed = seq.map(|_| place);
+    Ok(Applied { removed, seq, counts: seq.is_some(), healed, ..duplicate })
 }
 
 /// What a peer brought and is not taken counts as held, or it would be fetched again and again: what decides is what this

@@ -17,17 +17,12 @@ const ROW: &str = "
     FROM event e NOT INDEXED LEFT JOIN mailbox m ON m.id = e.mailbox WHERE e.seq = ?1";
 
 /// What became of a place that was to be put right.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Healed {
-    /// It is what it should be.
-    Right {
-        /// What stood for the row between nodes, where that was wrong too.
-        wrong: Option<Item>,
-        /// Its place from now on.
-        seq: i64,
-    },
-    /// Nothing is there any longer, or what is there has gone.
-    Gone,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Healed {
+    /// What stood for the row between nodes, where that was wrong too.
+    pub(super) wrong: Option<Item>,
+    /// Where the event is from now on. `None` where it has gone, or has come anew: nothing is at either place then.
+    pub(super) seq: Option<i64>,
 }
 
 /// Whether the row at this place is what was stored: its id is its hash, and signature and expiry are as they came.
@@ -60,17 +55,17 @@ pub(super) fn heal(tx: &Connection, place: i64, event: &Admitted) -> Result<Heal
         .query_row([place], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     // Deleted or expired meanwhile: it does not come back.
-    let Some((was, at, from)) = before else { return Ok(Healed::Gone) };
+    let Some((was, at, from)) = before else { return Ok(Healed::default()) };
+    let wrong = <[u8; 32]>::try_from(&was[..]).ok().filter(|_| (at, &was[..]) != (signed(facts.created_at), id));
+    let wrong = wrong.and_then(|was| item(at, was));
     let known = Known::of(tx, event)?;
-    if known.is_gone || known.has_vanished {
-        return Ok(Healed::Gone);
-    }
-    // It was not known by its id any longer, and has come anew: what is left here is a wreck.
-    if tx.prepare_cached("SELECT 1 FROM event WHERE id = ?1 AND seq <> ?2")?.exists(params![id, place])? {
+    let comes_anew = "SELECT 1 FROM event WHERE id = ?1 AND seq <> ?2";
+    // It was not known by its id any longer, and has gone or come anew under it: what is left here is a wreck.
+    if known.is_gone || known.has_vanished || tx.prepare_cached(comes_anew)?.exists(params![id, place])? {
         tx.prepare_cached("DELETE FROM tag WHERE seq = ?1")?.execute([place])?;
         tx.prepare_cached("DELETE FROM event WHERE seq = ?1")?.execute([place])?;
         recount(tx, from.into_iter())?;
-        return Ok(Healed::Gone);
+        return Ok(Healed { wrong, seq: None });
     }
     let mailbox = facts.mailbox.map(|key| mailbox_number(tx, key)).transpose()?;
     let seq = next_place(tx)?;
@@ -102,8 +97,7 @@ pub(super) fn heal(tx: &Connection, place: i64, event: &Admitted) -> Result<Heal
     {
         name_mailbox(tx, mailbox, key)?;
     }
-    let wrong = <[u8; 32]>::try_from(was).ok().filter(|was| (at, &was[..]) != (signed(facts.created_at), id));
-    Ok(Healed::Right { wrong: wrong.and_then(|was| item(at, was)), seq })
+    Ok(Healed { wrong, seq: Some(seq) })
 }
 
 /// The place in the order of arrival that an event would get that came now. It is given to nobody else.
@@ -189,4 +183,61 @@ fn claimed(conn: &Connection, place: i64) -> Result<Vec<EventId>> {
 /// Whether a row could not be changed because an index does not have it: either of the two is rotten.
 pub(super) fn is_index(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(error, _) if error.extended_code == ffi::SQLITE_CORRUPT_INDEX)
+}
+
+#[cfg(test)]
+mod tests {
+    use talkbox_core::SecretKey;
+
+    use super::*;
+    use crate::node::{
+        config::Limits,
+        store::{
+            apply::{Quota, apply},
+            tests::{NOW, deletion, open, wrap_by},
+        },
+    };
+
+    /// The id in the row is another, also in the index: nobody knows any longer what is there.
+    fn wreck(conn: &Connection, place: i64) -> Option<Item> {
+        conn.execute("UPDATE event SET id = ?2 WHERE seq = ?1", (place, [9_u8; 32])).expect("is spoilt");
+        item(signed(NOW.secs()), [9; 32])
+    }
+
+    fn rows(conn: &Connection) -> i64 {
+        conn.query_row("SELECT count(*) FROM event WHERE kind = 1059", [], |row| row.get(0)).expect("is counted")
+    }
+
+    /// A peer that is met before the row is put right brings the event as one that is new.
+    #[test]
+    fn a_wreck_whose_event_came_anew_goes_and_counts_no_longer_as_held() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (conn, quota) = (open(&directory), Quota::new(&Limits::default()));
+        let author = SecretKey::generate().expect("randomness");
+        let event = wrap_by(&author, MailboxId::from_bytes([7; 32]), NOW);
+        let place = apply(&conn, &event, &quota).expect("is stored").seq.expect("has a place");
+        let wrong = wreck(&conn, place);
+        let anew = apply(&conn, &event, &quota).expect("is stored").seq.expect("has a place");
+        assert_ne!(anew, place);
+        assert!(wrong.is_some());
+        assert_eq!(heal(&conn, place, &event).expect("is healed"), Healed { wrong, seq: None });
+        let left: i64 = conn.query_row("SELECT seq FROM event", [], |row| row.get(0)).expect("is one");
+        assert_eq!(left, anew);
+    }
+
+    #[test]
+    fn a_wreck_whose_event_was_deleted_goes_and_counts_no_longer_as_held() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (conn, quota) = (open(&directory), Quota::new(&Limits::default()));
+        let (author, mailbox) = (SecretKey::generate().expect("randomness"), MailboxId::from_bytes([7; 32]));
+        let event = wrap_by(&author, mailbox, NOW);
+        let place = apply(&conn, &event, &quota).expect("is stored").seq.expect("has a place");
+        let wrong = wreck(&conn, place);
+        let id = talkbox_core::EnvelopeId::from(event.facts.id);
+        apply(&conn, &deletion(&author, mailbox, &[id]), &quota).expect("is stored");
+        // It decides when the event comes, and is known as one that has gone from then on.
+        apply(&conn, &event, &quota).expect("is answered");
+        assert_eq!(heal(&conn, place, &event).expect("is healed"), Healed { wrong, seq: None });
+        assert_eq!(rows(&conn), 0);
+    }
 }

@@ -31,7 +31,7 @@ impl Desk {
             tx.commit().map(|()| healed)
         });
         match healed {
-            Ok(Healed::Right { wrong, seq }) => {
+            Ok(Healed { wrong, seq: Some(seq) }) => {
                 self.forget(wrong.as_slice());
                 if let Ok(item) = Item::new(Timestamp(event.facts.created_at), event.facts.id) {
                     self.held.write().unwrap_or_else(PoisonError::into_inner).insert(item);
@@ -39,7 +39,10 @@ impl Desk {
                 self.rot.is_right(place);
                 self.live.pass_on(&Fresh { seq: Some(seq), event });
             }
-            Ok(Healed::Gone) => self.rot.forget(place),
+            Ok(Healed { wrong, seq: None }) => {
+                self.forget(wrong.as_slice());
+                self.rot.forget(place);
+            }
             Err(error) => {
                 tracing::error!(%error, place, "a damaged row could not be put right");
                 self.rot.note(&error);
