@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkbox_core::{SecretKey, client::Announced};
+use talkbox_core::{SecretKey, client::Announced, config::Origin};
 
 use crate::{
     exit::Outcome,
@@ -79,14 +79,21 @@ pub(crate) async fn first(session: &Session, entry: &Entry) -> Outcome<Announcem
     announcement
 }
 
-/// Announces a mailbox again where a week has passed, where it moved, or where nobody took the last announcement.
+/// Announces a mailbox again where a week has passed, where it moved by its configuration, or where nobody took the last
+/// announcement.
 pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
     let current = terms(session, live);
-    let fresh = match sync_log::announced(live.talkbox.store(), entry.id).await {
-        Ok(Some((time, places))) => places == current && time.plus(REFRESH) > session.clock.now(),
-        _ => false,
-    };
-    if fresh || live.talkbox.holders().is_empty() {
+    let before = sync_log::announced(live.talkbox.store(), entry.id).await.ok().flatten();
+    let moved = before.as_ref().is_some_and(|(_, places)| *places != current);
+    let fresh = before.is_some_and(|(time, _)| time.plus(REFRESH) > session.clock.now());
+    if (fresh && !moved) || live.talkbox.holders().is_empty() {
+        return;
+    }
+    // A flag is for one command, and senders go by what is announced for weeks.
+    if moved && matches!(session.config.origin("backend"), Origin::Flag { .. }) {
+        session.output.note(format_args!(
+            "{DIM}senders still go to where the mailbox was announced: to move it, set `backend` in the configuration{DIM:#}"
+        ));
         return;
     }
     match announce(session, live, entry).await {

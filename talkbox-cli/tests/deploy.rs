@@ -374,9 +374,13 @@ fn a_volume_of_root_is_given_to_the_user_who_then_runs_the_node() {
     fs::create_dir(&volume).expect("makes");
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o700)).expect("sets");
     fs::copy(PROGRAM, &program).expect("copies");
+    // That of root, into which nobody else may look.
+    let home = folder.path().join("root");
+    fs::create_dir(&home).expect("makes");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).expect("sets");
     let mut command = Command::new(path("as-talkbox"));
     let command = command.arg(&program).args(["node", "--listen", "127.0.0.1:0"]);
-    let mut node = Running::start(command.env("TALKBOX_NODE_DATA", &volume).env("HOME", "/nonexistent"));
+    let mut node = Running::start(command.env("TALKBOX_NODE_DATA", &volume).env("HOME", &home));
     node.listens();
     let status = fs::read_to_string(format!("/proc/{}/status", node.0.id()));
     if let Ok(status) = status {

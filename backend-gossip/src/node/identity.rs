@@ -23,17 +23,18 @@ const MOST: u64 = 128;
 pub(crate) fn key(directory: Option<&Path>) -> Result<SecretKey> {
     let Some(directory) = directory else { return SecretKey::generate() };
     let path = directory.join(FILE);
-    let failed = |error: io::Error| Error::new(ErrorKind::Storage, "the key of the node cannot be used").source(error);
+    let failed = |error: io::Error| {
+        let what = format!("the key of the node cannot be used: {error}");
+        Error::new(ErrorKind::Storage, what).source(error).with("path", path.display())
+    };
     let key = match File::open(&path) {
         Ok(file) => read(&file).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = SecretKey::generate()?;
-            write(directory, &path, &key.to_nsec())
-                .map_err(failed)
-                .map_err(|error| error.with("path", path.display()))?;
+            write(directory, &path, &key.to_nsec()).map_err(failed)?;
             return Ok(key);
         }
-        Err(error) => return Err(failed(error).with("path", path.display())),
+        Err(error) => return Err(failed(error)),
     };
     SecretKey::from_nsec(key.trim()).map_err(|_| {
         Error::new(ErrorKind::Storage, "the file of the node's key holds no key").with("path", path.display())

@@ -370,9 +370,9 @@ fn relays(own: &OwnUrl, peers: &[PeerAddress]) -> Vec<OwnUrl> {
 }
 
 /// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes that hold the same
-/// and whose clocks are some seconds apart are equal all but some seconds of it. What has expired is not served meanwhile:
-/// a node that lacks it does not get it any more, and differs until the hour is over.
-const fn hour(time: Timestamp) -> Timestamp {
+/// and whose clocks are some seconds apart are equal all but some seconds of it. What has expired is given to nobody
+/// meanwhile but to a peer that lacks it, as one that was restored, which counts it as held and keeps no body.
+pub(crate) const fn hour(time: Timestamp) -> Timestamp {
     Timestamp(time.secs() - time.secs() % 3_600)
 }
 

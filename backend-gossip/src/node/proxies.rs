@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -79,6 +79,9 @@ impl<'de> serde::Deserialize<'de> for Subnet {
     }
 }
 
+/// Clients of which a trusted proxy says in no form that is read who they are: all of them count as one.
+const NAMELESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Whose request it is that came from this address: the last in the chain that no trusted proxy is.
 pub(crate) fn client(from: IpAddr, headers: &HeaderMap, trusted: &[Subnet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(address));
@@ -90,13 +93,21 @@ pub(crate) fn client(from: IpAddr, headers: &HeaderMap, trusted: &[Subnet]) -> I
     let mut client = from;
     for hop in chain.iter().rev() {
         // What cannot be read was not written by a proxy that is trusted: the one that passed it on stands for it.
-        let Ok(address) = hop.trim_matches(['[', ']']).parse::<IpAddr>() else { break };
+        let Some(address) = address_in(hop) else {
+            return if client == from { NAMELESS } else { client };
+        };
         client = address;
         if !is_trusted(address) {
             break;
         }
     }
     client
+}
+
+/// An address as proxies write it: some with the port, and some of version 6 in brackets.
+fn address_in(hop: &str) -> Option<IpAddr> {
+    let address = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    address.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// Whether somebody says that he passes the request on for another. Whoever does that without being trusted may be a proxy
@@ -142,6 +153,12 @@ mod tests {
         assert_eq!(with("10.0.0.1", &["1.1.1.1"]), ip("1.1.1.1"));
         assert_eq!(with("10.0.0.1", &["9.9.9.9, 1.1.1.1", "10.0.0.2"]), ip("1.1.1.1"), "the rest is the client's word");
         assert_eq!(with("10.0.0.1", &["1.1.1.1, nonsense, 10.0.0.3"]), ip("10.0.0.3"));
-        assert_eq!(with("10.0.0.1", &["2001:db8::1"]), ip("2001:db8::1"));
+        for written in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:5151"] {
+            assert_eq!(with("10.0.0.1", &[written]), ip("2001:db8::1"), "{written}");
+        }
+        assert_eq!(with("10.0.0.1", &["9.9.9.9, 1.1.1.1:5151"]), ip("1.1.1.1"));
+        for nonsense in ["nonsense", "unknown", "1.1.1.1, ", "[1.1.1.1"] {
+            assert_eq!(with("10.0.0.1", &[nonsense]), NAMELESS, "{nonsense}: it is not the proxy's own");
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Refusal {
 
     /// Whether it is this node that does not take the event, and would not later, while another may.
     pub(crate) const fn is_by_policy(&self) -> bool {
-        matches!(self.reason, Reason::Pow | Reason::Blocked | Reason::TooLarge)
+        matches!(self.reason, Reason::Pow | Reason::Blocked | Reason::TooLarge | Reason::Expired)
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -18,8 +18,6 @@ use crate::{
 
 /// Rounds within which all nodes hold the same again.
 const ROUNDS: u64 = 20;
-/// After so many, it is enough that they give the same.
-const SAME_BUT_FOR_EXPIRED: u64 = 4;
 /// Envelopes of a page: few, so that there are pages.
 const PAGE: usize = 4;
 
@@ -57,29 +55,11 @@ async fn converge(talk: &Talk, living: &[usize]) -> Result<(), Vec<State>> {
             talk.world.note(format!("all hold the same after {:?}: {:?}", begun.elapsed(), states.first()));
             return Ok(());
         }
-        // What expires within the hour counts until its end, and is given to nobody meanwhile: who did not have it before
-        // does without.
-        if begun.elapsed() > Duration::from_secs(SAME_BUT_FOR_EXPIRED * ROUND) && are_alike(talk, living).await {
-            talk.world.note(format!("all have the same to give after {:?}", begun.elapsed()));
-            return Ok(());
-        }
         if begun.elapsed() > Duration::from_secs(ROUNDS * ROUND) {
             return Err(states);
         }
         sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// Whether all give their peers the same. Deletions by strangers are left out: some take them and some count them alone.
-async fn are_alike(talk: &Talk, living: &[usize]) -> bool {
-    let mut first = None;
-    for node in living {
-        let Ok(log) = talk.log(*node).await else { return false };
-        if *first.get_or_insert_with(|| log.clone()) != log {
-            return false;
-        }
-    }
-    true
 }
 
 /// Checks what a node lists of a mailbox.

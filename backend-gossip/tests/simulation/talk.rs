@@ -1,6 +1,6 @@
 //! Asking a node over HTTP, as its clients do.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -74,27 +74,6 @@ impl Talk {
         let key = &self.world.mailboxes[mailbox];
         let path = format!("/v1/mailboxes/{}/envelopes", key.public().to_hex());
         self.page_of(key, node, &path, after, limit).await
-    }
-
-    /// The ids of all that a node gives its peers: all that has not expired.
-    pub(crate) async fn log(&self, node: usize) -> Result<BTreeSet<String>, String> {
-        let peer = &self.world.nodes[(node + 1) % self.world.nodes.len()].key;
-        let (mut ids, mut after) = (BTreeSet::new(), None);
-        loop {
-            let page = self.page_of(peer, node, "/v1/log", after.as_deref(), 500).await?;
-            ids.extend(page.items.iter().filter_map(|json| self.id_of(json)));
-            after = Some(page.next);
-            if !page.more {
-                return Ok(ids);
-            }
-        }
-    }
-
-    /// The id of an event, unless it is a stranger's deletion.
-    fn id_of(&self, json: &str) -> Option<String> {
-        let event: Value = serde_json::from_str(json).ok()?;
-        let is_owner = self.world.mailboxes.iter().any(|key| event["pubkey"] == key.public().to_hex());
-        (event["kind"] != kind::DELETION || is_owner).then(|| event["id"].as_str().map(ToOwned::to_owned))?
     }
 
     async fn page_of(

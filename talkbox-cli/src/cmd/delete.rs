@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use talkbox_core::{Deletion, DeletionState, Locator, MessageId, client::Deleted};
+use talkbox_core::{Deletion, DeletionState, Locator, MessageId, Retry, client::Deleted};
 
 use crate::{
     exit::{Code, Failure, Outcome},
@@ -71,7 +71,8 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
 struct Answers {
     /// How far each one got that took the requests: `Confirmed` only where it confirmed all.
     holders: BTreeMap<Locator, DeletionState>,
-    refused: BTreeMap<Locator, String>,
+    /// In the holder's words, and whether it will be asked again.
+    refused: BTreeMap<Locator, (String, bool)>,
     errors: Vec<String>,
 }
 
@@ -88,7 +89,8 @@ impl Answers {
                         }
                     }
                     for refusal in &deletion.refused {
-                        answers.refused.insert(refusal.holder.clone(), refusal.words.clone());
+                        let again = refusal.retry != Retry::No;
+                        answers.refused.insert(refusal.holder.clone(), (refusal.words.clone(), again));
                     }
                 }
                 Err(error) => answers.errors.push(error.to_string()),
@@ -102,7 +104,10 @@ fn tell(session: &Session, deleted: &Deleted, answers: &Answers) -> Outcome<()> 
     let output = &session.output;
     if output.is_json() {
         let holders = answers.holders.iter().map(|(holder, state)| json!({"holder": holder, "state": word(*state)}));
-        let refused = answers.refused.iter().map(|(holder, words)| json!({"holder": holder, "words": words}));
+        let refused = answers
+            .refused
+            .iter()
+            .map(|(holder, (words, again))| json!({"holder": holder, "words": words, "again": again}));
         return output.object(&json!({
             "deleted": deleted.messages,
             "envelopes": deleted.envelopes,
@@ -117,8 +122,13 @@ fn tell(session: &Session, deleted: &Deleted, answers: &Answers) -> Outcome<()> 
     for (holder, state) in &answers.holders {
         output.line(format_args!("{:<12}  {holder}", word(*state)))?;
     }
-    for (holder, words) in &answers.refused {
-        output.line(format_args!("{WARN}refused{WARN:#}       {holder}: {}", one_line(words, 120)))?;
+    for (holder, (words, again)) in &answers.refused {
+        let words = one_line(words, 120);
+        if *again {
+            output.line(format_args!("{WARN}not asked{WARN:#}     {holder}: {words}; it is asked again later"))?;
+        } else {
+            output.line(format_args!("{WARN}refused{WARN:#}       {holder}: {words}"))?;
+        }
     }
     for error in &answers.errors {
         output.line(format_args!("{WARN}not asked{WARN:#}     {}; it is asked again later", one_line(error, 160)))?;

@@ -45,10 +45,11 @@ impl Talkbox {
         let mut drained = Drained::default();
         self.seal_drafts(keys, end).await?;
         while Instant::now() < end {
-            let entries = self.0.store.claim(BATCH, lease(budget)).await?;
+            let mut entries = self.0.store.claim(BATCH, lease(budget)).await?;
             if entries.is_empty() {
                 break;
             }
+            self.follow_records(&mut entries, end).await?;
             for id in self.attempt(entries, None, end).await? {
                 drained.entries.extend(self.0.store.outbox_entry(id).await?);
             }

@@ -9,6 +9,7 @@ mod delete;
 mod drafts;
 mod drain;
 mod find;
+mod moved;
 mod put_back;
 mod resolve;
 mod routes;

@@ -58,6 +58,32 @@ async fn a_command_that_knows_no_way_to_a_holder_takes_nothing_out_of_the_outbox
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_follows_a_recipient_who_has_moved() {
+    let world = World::new();
+    let [old, new] = [0, 1].map(|at| world.network.holders()[at].clone());
+    let owner_key = key();
+    let at = async |place| world.client_of(world.network.open_at("memory", &[place])).await;
+    let before = at(old).await;
+    let code = before.announce(&owner_key).await.expect("announces").record.code();
+    let sender = world.client().await;
+    let to = sender.resolve(&code.into(), BUDGET).await.expect("resolves");
+
+    world.hang(1);
+    let sent = sender.send(SendRequest::new(to, Draft::text("where are you?"))).await.expect("is committed");
+    let state = async || sender.store().outbox_entry(sent.outbox).await.expect("reads").expect("is there").state;
+    sender.drain(&[], BUDGET).await.expect("drains");
+    assert_eq!(state().await, OutboxState::Queued);
+
+    world.clock.advance(Duration::from_secs(60));
+    let after = at(new).await;
+    after.announce(&owner_key).await.expect("announces");
+    sender.drain(&[], BUDGET).await.expect("drains");
+    assert_eq!(state().await, OutboxState::Stored(1));
+    after.sync(&owner_key, BUDGET).await.expect("syncs");
+    assert_eq!(bodies(&after, &owner_key).await, ["where are you?"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_new_is_told_before_the_slowest_holder_answers_and_in_order() {
     let day = Duration::from_secs(86_400);
     let world = World::patient(day);

@@ -24,6 +24,7 @@ use crate::node::{
     admitted::Origin,
     cursor::ArrivalCursor,
     gate::Rights,
+    hour,
     intake::{Answer, Batch},
     refusal::{Outcome, Reason, Refusal},
     server::Connection,
@@ -213,7 +214,9 @@ pub(super) async fn get(
         Some(key) => Rights::Keys(vec![key]),
         None => return Err(Refusal::new(Reason::AuthRequired, "envelopes are read by those whom they concern")),
     };
-    let named = Named { node: Arc::clone(&node), ids, from: 0, rights, caller, kept: None, party };
+    // A peer compares what counts as held, which is so to the end of the hour.
+    let is_peer = caller.is_some_and(|key| node.is_peer(&key));
+    let named = Named { node: Arc::clone(&node), ids, from: 0, rights, caller, is_peer, kept: None, party };
     answer::in_parts(&node, party, NDJSON, named).await
 }
 
@@ -225,6 +228,7 @@ struct Named {
     from: usize,
     rights: Rights,
     caller: Option<PublicKey>,
+    is_peer: bool,
     /// A mailbox, and whether the caller keeps it.
     kept: Option<(MailboxId, bool)>,
     party: Party,
@@ -233,7 +237,8 @@ struct Named {
 impl InParts for Named {
     async fn next(&mut self, bytes: usize) -> Result<Part, Refusal> {
         let node = &self.node;
-        let found = node.store.named(Arc::clone(&self.ids), self.from, bytes, self.party, node.now()).await;
+        let now = if self.is_peer { hour(node.now()) } else { node.now() };
+        let found = node.store.named(Arc::clone(&self.ids), self.from, bytes, self.party, now).await;
         let (found, taken) = found.map_err(|error| Refusal::of_store(&error))?;
         let mut text = String::with_capacity(found.iter().map(|event| event.json.len() + 1).sum());
         for event in found {

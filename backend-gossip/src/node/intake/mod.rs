@@ -25,6 +25,7 @@ pub(crate) use self::{
 use super::{
     admitted::{Admitted, Origin},
     context::Work,
+    hour,
     live::{Fresh, Live},
     mesh::Hints,
     metrics::Metrics,
@@ -219,7 +220,8 @@ impl Desk {
         }
         event.verify().map_err(|error| Outcome::Refused(Refusal::from_core(&error)))?;
         let expires = policy::expires(event).unwrap_or_else(|| event.created_at().plus(MAX_RETENTION));
-        if expires <= now {
+        // What has expired counts as held to the end of the hour.
+        if expires <= hour(now) {
             return Err(Outcome::Refused(refusal));
         }
         Ok((Admitted::refused(event, canonical, expires, refusal), Verified::Stored))

@@ -52,7 +52,10 @@ pub(super) async fn introduce(node: &Shared, peer: &Peer) -> Result<PublicKey> {
     let key = key_of(node, peer.address.route("/")?, Trust::Configured).await?;
     if key == node.key.public() {
         peer.is_this_node();
-        return Err(Error::new(ErrorKind::ConfigInvalid, "the peer is this node itself"));
+        return Err(Error::new(
+            ErrorKind::ConfigInvalid,
+            "the peer has the key of this node: it is this node itself, or has a copy of its node.key",
+        ));
     }
     if !peer.meet(key) {
         return Err(Error::new(

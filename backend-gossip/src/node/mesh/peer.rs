@@ -16,6 +16,8 @@ const PUSHES_WITHIN: Duration = Duration::from_millis(500);
 /// How long a peer may not know this node before that is a warning, in seconds. Nodes that start together know each other
 /// after some seconds, and an operator who adds one may do so a while later at the other.
 const STRANGE_FOR: u64 = 300;
+/// Between two times that a peer which shows another epoch is compared for that, and it is said.
+const TURNS: Duration = Duration::from_secs(60);
 
 /// What is kept of a peer on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ struct State {
     key: Option<PublicKey>,
     acknowledged: i64,
     epoch: Option<String>,
+    /// When it last showed another epoch than before.
+    turned: Option<Instant>,
     /// When it last pushed something to us.
     pushed: Option<Instant>,
     health: Health,
@@ -85,6 +89,7 @@ impl Peer {
             key: address.key().or(pinned),
             acknowledged: row.map_or(0, |row| row.acknowledged),
             epoch: None,
+            turned: None,
             pushed: None,
             health: Health::default(),
             away: None,
@@ -157,9 +162,15 @@ impl Peer {
     /// Its store is this one. Where it was another before, the peer lost what came after some backup.
     pub(super) fn shows_epoch(&self, epoch: &str) {
         let mut state = self.lock();
+        if state.epoch.as_deref() == Some(epoch) {
+            return;
+        }
         let before = state.epoch.replace(epoch.to_owned());
-        drop(state);
-        if before.is_some_and(|before| before != epoch) {
+        // One that shows another each time is broken, or lies: it is compared when its turn comes.
+        let is_soon = state.turned.is_some_and(|turned| turned.elapsed() < TURNS);
+        if before.is_some() && !is_soon {
+            state.turned = Some(Instant::now());
+            drop(state);
             tracing::warn!(peer = %self.address, "a peer has another store than before: it is compared anew");
             self.suspect.notify_one();
         }
@@ -183,7 +194,10 @@ impl Peer {
         match said {
             Said::Nothing => {}
             Said::Quietly => tracing::info!(peer = %self.address, "{why}; asked again until then"),
-            Said::Loudly if is_self => tracing::warn!(peer = %self.address, "{why}: take it out of the list of peers"),
+            Said::Loudly if is_self => tracing::warn!(
+                peer = %self.address,
+                "{why}: take it out of the list of peers, or remove that copy, so that it gets a key of its own"
+            ),
             Said::Loudly => tracing::warn!(peer = %self.address, fault = %why, "a peer is away"),
         }
         said

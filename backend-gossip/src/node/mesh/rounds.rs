@@ -8,6 +8,7 @@ use talkbox_core::{
     EventId, Result,
     anti_entropy::{FrameLimit, Initiator},
 };
+use tokio::time::Instant;
 
 use super::{
     ask::{self, Fate},
@@ -38,6 +39,9 @@ const MAX_HOLLOW: usize = 1_024;
 /// lack something that it does not push.
 const YIELDS: Duration = Duration::from_secs(60);
 
+/// Between the beginnings of two comparisons.
+const AT_LEAST: Duration = Duration::from_millis(250);
+
 /// Compares now and then, until the node stops; at once when the peer was away or has another store.
 pub(super) async fn run(exchange: Arc<Exchange>) {
     if exchange.node.context.planted().is(Defect::NoRepair) {
@@ -45,6 +49,7 @@ pub(super) async fn run(exchange: Arc<Exchange>) {
     }
     let mut pauses = Pauses::default();
     loop {
+        let begun = Instant::now();
         let pause = match compare(&exchange).await {
             Ok(()) => {
                 exchange.went_well(&mut pauses);
@@ -57,7 +62,10 @@ pub(super) async fn run(exchange: Arc<Exchange>) {
             biased;
             () = stop.asked() => return,
             () = tokio::time::sleep(pause) => {}
-            () = exchange.peer.suspect.notified() => {}
+            () = exchange.peer.suspect.notified() => {
+                // Whatever calls for it, also a peer that does so with each answer.
+                tokio::time::sleep(AT_LEAST.saturating_sub(begun.elapsed())).await;
+            }
         }
     }
 }

@@ -196,6 +196,34 @@ async fn the_newest_list_wins_everywhere() {
     assert_eq!(publish(mesh.node(1), &[&list(NOW)]).await[0]["status"], "duplicate");
 }
 
+/// It counts as held to the end of the hour at those who had it, and nobody is given it.
+#[tokio::test]
+async fn what_has_expired_keeps_no_mesh_apart_that_has_a_node_of_an_old_backup() {
+    let mut mesh = Mesh::of(2).await;
+    let owner = key();
+    mesh.meet().await;
+    mesh.stop(0).await;
+    let file = mesh.places[0].data().join("node.sqlite3");
+    let old = std::fs::read(&file).expect("reads");
+    mesh.start(0).await;
+    let soon = NOW.plus(10).to_string();
+    let mail: Vec<_> = (0..3).map(|_| wrap_by(&key(), owner.id(), NOW, &[&["expiration", &soon]])).collect();
+    publish(mesh.node(0), &mail.iter().collect::<Vec<_>>()).await;
+    mesh.hold(3).await;
+    mesh.stop(0).await;
+    std::fs::write(&file, old).expect("writes");
+    mesh.clock.advance(std::time::Duration::from_secs(20));
+    mesh.start(0).await;
+    mesh.hold(3).await;
+    let ids: Vec<_> = mail.iter().map(|event| event.id().to_hex()).collect();
+    for node in [mesh.node(0), mesh.node(1)] {
+        let have = serde_json::json!({"ids": ids}).to_string();
+        let items = post(node, "/v1/have", have.clone()).send().await.json()["items"].clone();
+        assert!(items.as_array().expect("items").iter().all(|item| item["held"] == false), "{items}");
+        assert!(post(node, "/v1/envelopes/get", have).by(&owner).send().await.body.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_store_of_an_old_backup_gets_back_what_it_lost() {
     let mut mesh = Mesh::of(2).await;

@@ -7,7 +7,7 @@ use talkbox_core::{Clock as _, MailboxId, SystemClock, address::to_npub};
 
 use crate::{
     exit::{Code, Outcome},
-    output::{BAD, BOLD, GOOD, Output},
+    output::{BAD, BOLD, DIM, GOOD, Output},
     text::one_line,
 };
 
@@ -17,6 +17,9 @@ pub(super) async fn peers(output: &Output, url: &str) -> Outcome {
     if output.is_json() {
         output.object(&state)?;
         return Ok(Code::Done);
+    }
+    if let Some(key) = npub(&state.key) {
+        output.line(format_args!("{BOLD}this node{BOLD:#}  {key}"))?;
     }
     if state.peers.is_empty() {
         output.line("no peers: this node stands alone")?;
@@ -47,6 +50,9 @@ fn peers_of(output: &Output, state: &NodeState) -> Outcome<()> {
             peer.missing_here,
             peer.behind
         ))?;
+        if let Some(key) = peer.key.as_deref().and_then(npub) {
+            output.line(format_args!("  {DIM}{key}{DIM:#}"))?;
+        }
         if let Some(fault) = &peer.fault {
             output.line(format_args!("  {}", one_line(fault, 256)))?;
         }
@@ -55,14 +61,18 @@ fn peers_of(output: &Output, state: &NodeState) -> Outcome<()> {
     Ok(())
 }
 
+/// The key of a node as it is named behind a `#`.
+fn npub(hex: &str) -> Option<String> {
+    MailboxId::from_hex(hex).ok().map(|key| to_npub(&key))
+}
+
 /// Nodes that might become peers, as they are named with `--peer`.
 fn candidates(output: &Output, state: &NodeState) -> Outcome<()> {
     output.line(format_args!("{BOLD}{:<12} CANDIDATE, NAMED BY{BOLD:#}", "ANSWERED"))?;
     let now = SystemClock.now().secs();
     for candidate in &state.candidates {
         let seen = format!("{} s ago", now.saturating_sub(candidate.seen));
-        let key = MailboxId::from_hex(&candidate.key).ok();
-        let key = key.map_or_else(String::new, |key| format!("#{}", to_npub(&key)));
+        let key = npub(&candidate.key).map_or_else(String::new, |key| format!("#{key}"));
         output.line(format_args!(
             "{seen:<12} {}{key}, {}",
             one_line(&candidate.url, 256),

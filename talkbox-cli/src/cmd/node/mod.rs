@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 use talkbox_backend_gossip::{Node, NodeContext, node::health};
-use talkbox_core::Error;
+use talkbox_core::{Error, ErrorKind};
 
 use self::settings::Settings;
 use crate::{
@@ -206,11 +206,22 @@ fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
         Some(io::ErrorKind::AddrNotAvailable) => {
             "this computer does not have that address; `--listen 0.0.0.0:7447` is all of its addresses".to_owned()
         }
-        Some(io::ErrorKind::PermissionDenied) => {
-            "you may not use that port or folder; ports below 1024 are the administrator's".to_owned()
-        }
+        Some(io::ErrorKind::PermissionDenied) => format!(
+            "see that {} and what is in it belong to the user who runs the node; ports below 1024 are the administrator's",
+            data.display()
+        ),
         _ if error.context("public_url").is_some() => "give a URL such as `--public-url wss://node.example`".to_owned(),
-        _ => return error.into(),
+        _ => match error.kind() {
+            ErrorKind::ConfigInvalid => {
+                "put it right where it stands: a flag, a variable or the file of `--settings`".to_owned()
+            }
+            ErrorKind::Storage => format!(
+                "see that {} is a folder of the user who runs the node, and that its disk has room; a store that is \
+                 damaged can be moved away: a backup takes its place, or the peers fill a new one",
+                data.display()
+            ),
+            _ => return error.into(),
+        },
     };
     Failure::from(error).hint(hint)
 }

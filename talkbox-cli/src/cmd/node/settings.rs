@@ -177,27 +177,20 @@ impl Settings {
         if let Some(data) = &self.data {
             config.data = Some(data.clone());
         }
-        if let Some(url) = &self.public_url {
+        // A variable that is empty says nothing, as one that is not there.
+        if let Some(url) = self.public_url.as_ref().filter(|url| !url.is_empty()) {
             config.public_url = Some(url.clone());
         }
-        if !self.other_urls.is_empty() {
-            config.other_urls.clone_from(&self.other_urls);
-        }
+        set_list(&mut config.other_urls, &self.other_urls);
         if let Some(name) = &self.name {
             config.name.clone_from(name);
         }
         if self.open_reads {
             config.gate_reads = false;
         }
-        if !self.peers.is_empty() {
-            config.peers.clone_from(&self.peers);
-        }
-        if !self.registries.is_empty() {
-            config.registries.clone_from(&self.registries);
-        }
-        if !self.announce.is_empty() {
-            config.announce.clone_from(&self.announce);
-        }
+        set_list(&mut config.peers, &self.peers);
+        set_list(&mut config.registries, &self.registries);
+        set_list(&mut config.announce, &self.announce);
         if let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) {
             config.tls = Some(TlsFiles { certificate, key });
         }
@@ -208,9 +201,20 @@ impl Settings {
     }
 }
 
+/// A list that is given goes before what the file says.
+fn set_list(of: &mut Vec<String>, given: &[String]) {
+    let given: Vec<String> = given.iter().filter(|one| !one.is_empty()).cloned().collect();
+    if !given.is_empty() {
+        *of = given;
+    }
+}
+
 /// The settings of a file, and whether it says where to listen.
 fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
-    let invalid = |why: String| Failure::from(Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display()));
+    let invalid = |why: String| {
+        let error = Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display());
+        Failure::from(error).hint("correct it there; deploy/node.toml shows what can be set")
+    };
     let text = std::fs::read_to_string(path)
         .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
     let wrong = |error: toml::de::Error| invalid(format!("the settings of the node are wrong: {error}"));
@@ -274,6 +278,8 @@ mod tests {
             2
         );
         assert_eq!(read(&[]).data, Some("data".into()));
+        let empty = read(&["--settings", file, "--peer", "", "--public-url", ""]);
+        assert_eq!((empty.peers.len(), empty.public_url), (1, None), "an empty variable says nothing");
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Store {
         .await
     }
 
-    /// Sends an entry to further or other places, at once.
+    /// Sends an entry to further or other places, at once. No more of them are asked for than there are.
     ///
     /// # Errors
     /// `InvalidInput` for none or too many; `NotFound`; `Storage`.
@@ -138,8 +138,9 @@ impl Store {
             let row = Row::find(access, id)?;
             let locators: Vec<&str> = locators.iter().map(Locator::as_str).collect();
             access.db.execute(
-                "UPDATE outbox SET locators = ?2, next_try = CASE state WHEN 0 THEN ?3 END WHERE id = ?1",
-                params![id.as_bytes(), locators.join(" "), time_in(access.now)],
+                "UPDATE outbox SET locators = ?2, next_try = CASE state WHEN 0 THEN ?3 END, min_acks = min(min_acks, ?4)
+                 WHERE id = ?1",
+                params![id.as_bytes(), locators.join(" "), time_in(access.now), locators.len() as i64],
             )?;
             row.state(access)
         })
