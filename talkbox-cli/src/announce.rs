@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talkbox_core::{SecretKey, client::Announced, config::Origin};
+use talkbox_core::{SecretKey, Timestamp, client::Announced, config::Origin};
 
 use crate::{
     exit::Outcome,
@@ -84,11 +84,12 @@ pub(crate) async fn first(session: &Session, entry: &Entry) -> Outcome<Announcem
 pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
     let current = terms(session, live);
     let before = sync_log::announced(live.talkbox.store(), entry.id).await.ok().flatten();
-    let moved = before.as_ref().is_some_and(|(_, places)| *places != current);
-    let fresh = before.is_some_and(|(time, _)| time.plus(REFRESH) > session.clock.now());
-    if (fresh && !moved) || live.talkbox.holders().is_empty() {
+    let is_same =
+        |(time, terms): &(_, String)| *terms == current && Timestamp::plus(*time, REFRESH) > session.clock.now();
+    if before.as_ref().is_some_and(is_same) || live.talkbox.holders().is_empty() {
         return;
     }
+    let moved = before.is_some_and(|(_, terms)| !terms.starts_with(&format!("{} ", places(live))));
     // A flag is for one command, and senders go by what is announced for weeks.
     if moved && matches!(session.config.origin("backend"), Origin::Flag { .. }) {
         session.output.note(format_args!(
@@ -104,8 +105,12 @@ pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
 
 /// What an announcement says, in one line: where the mailbox lives, and what it asks of senders.
 fn terms(session: &Session, live: &Live) -> String {
+    format!("{} work={} retention={}", places(live), session.config.work(), session.config.retention_secs())
+}
+
+fn places(live: &Live) -> String {
     let places: Vec<_> = live.talkbox.holders().iter().map(ToString::to_string).collect();
-    format!("{} work={} retention={}", places.join(" "), session.config.work(), session.config.retention_secs())
+    places.join(" ")
 }
 
 async fn announce(session: &Session, live: &Live, entry: &Entry) -> Outcome<Announcement> {

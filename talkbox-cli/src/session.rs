@@ -12,7 +12,7 @@ use talkbox_core::{
     client::{Settings, Talkbox},
     config::{Config, Opened, Origin},
     layers::Stack,
-    local::{OutboxEntry, Store, StoreKey},
+    local::{Store, StoreKey},
 };
 
 use crate::{
@@ -255,17 +255,11 @@ impl Session {
     pub(crate) async fn finish(&self, live: Live) {
         if !self.offline && self.is_configured() {
             let budget = self.left().map_or(LAST_DRAIN, |left| left.min(LAST_DRAIN));
-            let begun = self.clock.now();
             match live.talkbox.drain(live.key.as_slice(), budget).await {
-                Ok(drained) => {
-                    // What has been stored before is tried again at the places that lack it.
-                    let is_new = |entry: &&OutboxEntry| entry.stored_at.is_some_and(|at| at >= begun);
-                    let own = drained.entries.iter().filter(|entry| entry.copy_of.is_none());
-                    let stored = own.filter(is_new).count();
-                    if stored > 0 {
-                        self.output.note(format_args!("stored what was queued: {stored}"));
-                    }
+                Ok(drained) if drained.stored > 0 => {
+                    self.output.note(format_args!("stored what was queued: {}", drained.stored));
                 }
+                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the outbox could not be drained"),
             }
         }

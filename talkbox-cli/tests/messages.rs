@@ -92,6 +92,25 @@ fn somebody_without_a_mailbox_gets_an_answer() {
 }
 
 #[test]
+fn a_backend_for_one_command_moves_no_mailbox_and_a_configured_one_does() {
+    let (first, second) = (Relay::start(), Relay::start());
+    let ada = Home::with_mailbox("tips", &[&first.url]);
+    let code = ada.code();
+    let elsewhere = ada.run(["read", "--backend", &format!("nostr:{}", second.url)]).success();
+    assert!(elsewhere.stderr.contains("senders still go to where"), "{}", elsewhere.stderr);
+    let stored_at =
+        |relay: &Relay| Home::with_relays(&[&relay.url]).json(["send", &code, "hello"])["stored"].to_string();
+    assert!(stored_at(&first).contains(&first.url));
+    assert_eq!(ada.bodies(), ["hello"], "who reads as configured finds it");
+
+    let config = ada.path().join("config.toml");
+    let settings = std::fs::read_to_string(&config).expect("reads");
+    std::fs::write(&config, settings.replace(&first.url, &second.url)).expect("writes");
+    ada.run(["read"]).success();
+    assert!(stored_at(&second).contains(&second.url));
+}
+
+#[test]
 fn mail_below_the_work_floor_is_a_request() {
     let relay = Relay::start();
     let ada = Home::with_mailbox("tips", &[&relay.url]);

@@ -1,6 +1,11 @@
 //! A node whose store is put back to an old backup: what came after it is not lost, and not given twice.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use talkbox_backend_gossip::{Node, NodeConfig, NodeContext, node::maintenance};
@@ -40,6 +45,14 @@ impl Place {
         config.peers = peers.iter().map(|peer| peer.url()).collect();
         config.sync_interval = 1;
         Node::start(config, NodeContext::default().with_clock(ManualClock::new(NOW))).await.expect("starts")
+    }
+
+    /// A backup of what is there now, in a folder that is kept with it.
+    fn backup(&self) -> (tempfile::TempDir, PathBuf) {
+        let kept = tempfile::tempdir().expect("a directory");
+        let file = kept.path().join("backup");
+        maintenance::backup(self.data.path(), &file).expect("is made");
+        (kept, file)
     }
 
     /// Puts a backup in the place of the store, as an operator does.
@@ -104,9 +117,7 @@ async fn clients_and_peers_of_a_node_that_was_put_back_lose_nothing() {
     put(&backend, &before).await.into_iter().for_each(|put| drop(put.expect("is stored")));
     let (seen, _) = listed(&backend, &owner, &a.holder(), None).await.expect("lists");
     assert_eq!(set(&seen), set(&ids(&before)));
-    let kept = tempfile::tempdir().expect("a directory");
-    let file = kept.path().join("backup");
-    assert_eq!(maintenance::backup(a.data.path(), &file).expect("is made").events, 6);
+    let (_kept, file) = a.backup();
 
     put(&backend, &after[..8]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
     let (_, late) = listed(&backend, &owner, &a.holder(), None).await.expect("lists");
@@ -168,9 +179,7 @@ async fn with_no_peer_the_owner_that_syncs_brings_back_what_it_had_read() {
     let backend = open(&[&place.url()], 5_000).await;
     let mail = envelopes(owner.id(), 12);
     put(&backend, &mail[..5]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
-    let kept = tempfile::tempdir().expect("a directory");
-    let file = kept.path().join("backup");
-    maintenance::backup(place.data.path(), &file).expect("is made");
+    let (_kept, file) = place.backup();
     put(&backend, &mail[5..]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
     let sync = async || {
         let synced = client.sync(&owner, Duration::from_secs(20)).await.expect("syncs");
@@ -198,9 +207,7 @@ async fn with_no_peer_a_difference_and_an_audit_tell_what_came_after_the_backup(
     let backend = open(&[&place.url()], 5_000).await;
     let mail = envelopes(owner.id(), 12);
     put(&backend, &mail[..5]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
-    let kept = tempfile::tempdir().expect("a directory");
-    let file = kept.path().join("backup");
-    maintenance::backup(place.data.path(), &file).expect("is made");
+    let (_kept, file) = place.backup();
     put(&backend, &mail[5..]).await.into_iter().for_each(|put| drop(put.expect("is stored")));
     node.shutdown().await;
     place.restore(&file);

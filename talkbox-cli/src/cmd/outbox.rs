@@ -167,7 +167,7 @@ async fn flush(session: &Session, wait: bool) -> Outcome {
         }
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         let drained = live.talkbox.drain(&keys, left.min(FLUSH)).await?;
-        stored += drained.entries.iter().filter(|entry| entry.copy_of.is_none() && entry.is_stored()).count();
+        stored += drained.stored;
         let store = live.talkbox.store();
         let left = unsettled(store).await?;
         let partly = left.iter().filter(|entry| !entry.acks.is_empty()).count();

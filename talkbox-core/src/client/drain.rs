@@ -31,6 +31,8 @@ const MAX_HOLDER_WORK: u8 = 22;
 pub struct Drained {
     /// The entries that were tried, as they are now.
     pub entries: Vec<OutboxEntry>,
+    /// How many of them were not stored before and are now, without one's own copies.
+    pub stored: usize,
 }
 
 impl Talkbox {
@@ -45,14 +47,23 @@ impl Talkbox {
         let mut drained = Drained::default();
         self.seal_drafts(keys, end).await?;
         while Instant::now() < end {
-            let mut entries = self.0.store.claim(BATCH, lease(budget)).await?;
+            let entries = self.0.store.claim(BATCH, lease(budget)).await?;
             if entries.is_empty() {
                 break;
             }
-            self.follow_records(&mut entries, end).await?;
+            let not_stored: Vec<OutboxId> =
+                entries.iter().filter(|entry| !entry.is_stored()).map(|entry| entry.id).collect();
+            let mut tried = Vec::with_capacity(entries.len());
             for id in self.attempt(entries, None, end).await? {
-                drained.entries.extend(self.0.store.outbox_entry(id).await?);
+                tried.extend(self.0.store.outbox_entry(id).await?);
             }
+            let is_new = |entry: &&OutboxEntry| entry.copy_of.is_none() && not_stored.contains(&entry.id);
+            drained.stored += tried.iter().filter(is_new).filter(|entry| entry.is_stored()).count();
+            // After the attempts: to look for somebody may take what is left of the time.
+            self.follow_records(&tried, end).await?;
+            // One that has been sent elsewhere is tried a second time.
+            drained.entries.retain(|entry| tried.iter().all(|other| other.id != entry.id));
+            drained.entries.extend(tried);
         }
         self.drain_deletions(end).await?;
         self.0.store.sweep_daily().await?;

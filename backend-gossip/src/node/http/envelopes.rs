@@ -208,14 +208,13 @@ pub(super) async fn get(
     let caller = caller_of(&node, &parts, &held.bytes).await?;
     let ids = body::ids(&held.bytes)?.into();
     drop(held);
+    // A peer compares what counts as held, which is so to the end of the hour.
+    let is_peer = caller.is_some_and(|key| node.is_peer(&key));
     let rights = match caller {
-        _ if !node.config.gate_reads => Rights::Everything,
-        Some(key) if node.is_peer(&key) => Rights::Everything,
+        _ if is_peer || !node.config.gate_reads => Rights::Everything,
         Some(key) => Rights::Keys(vec![key]),
         None => return Err(Refusal::new(Reason::AuthRequired, "envelopes are read by those whom they concern")),
     };
-    // A peer compares what counts as held, which is so to the end of the hour.
-    let is_peer = caller.is_some_and(|key| node.is_peer(&key));
     let named = Named { node: Arc::clone(&node), ids, from: 0, rights, caller, is_peer, kept: None, party };
     answer::in_parts(&node, party, NDJSON, named).await
 }

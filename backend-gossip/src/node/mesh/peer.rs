@@ -220,7 +220,23 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_shows_another_store_is_compared_at_once_and_one_that_does_so_all_the_time_is_not() {
+        let peer = Peer::new("https://node.example".parse().expect("a peer"), None);
+        let is_suspect = || peer.suspect.notified().now_or_never().is_some();
+        peer.shows_epoch("0");
+        assert!(!is_suspect(), "it is the first that is seen");
+        peer.shows_epoch("1");
+        assert!(is_suspect());
+        for epoch in 2..50 {
+            peer.shows_epoch(&epoch.to_string());
+            assert!(!is_suspect());
+        }
+    }
 
     #[test]
     fn a_peer_that_does_not_know_this_node_yet_is_no_warning() {

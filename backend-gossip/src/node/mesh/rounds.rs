@@ -39,7 +39,8 @@ const MAX_HOLLOW: usize = 1_024;
 /// lack something that it does not push.
 const YIELDS: Duration = Duration::from_secs(60);
 
-/// Between the beginnings of two comparisons.
+/// Between the beginnings of two comparisons: nobody notices such a delay, and a peer that calls for one with each answer
+/// gets four a second and not thousands.
 const AT_LEAST: Duration = Duration::from_millis(250);
 
 /// Compares now and then, until the node stops; at once when the peer was away or has another store.

@@ -213,7 +213,7 @@ fn set_list(of: &mut Vec<String>, given: &[String]) {
 fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
     let invalid = |why: String| {
         let error = Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display());
-        Failure::from(error).hint("correct it there; deploy/node.toml shows what can be set")
+        Failure::from(error).hint("correct it there; `talkbox node --help` names what can be set, and deploy/node.toml of the project all of it")
     };
     let text = std::fs::read_to_string(path)
         .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
