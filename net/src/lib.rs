@@ -26,7 +26,7 @@ pub use self::{
     http::{Bounds, Chunks, Http, Limits, Request, Response, StreamLimits, Streamed},
     lines::lines,
     network::Network,
-    reach::{Resolve, Trust},
+    reach::{Resolve, Trust, is_global},
 };
 /// The words of HTTP that requests and answers are made of.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};

@@ -120,7 +120,14 @@ fn may_reach(address: IpAddr, trust: Trust, encrypted: bool) -> bool {
 
 /// Whether an address is one of the public internet (the registries of RFC 6890). Forms of IPv6 that carry an IPv4
 /// address inside are judged by that or refused, since they may be translated to it.
-fn is_global(address: IpAddr) -> bool {
+///
+/// For those who open connections by another way than this crate's, and are told by others where to.
+///
+/// ```
+/// assert!(talkbox_net::is_global([1, 1, 1, 1].into()));
+/// assert!(!talkbox_net::is_global([169, 254, 169, 254].into()));
+/// ```
+pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_global_v4(address),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
