@@ -96,6 +96,7 @@ impl Talkbox {
     /// One attempt: all entries to all their open places at once. With `enough`, it ends a moment after so many acks.
     async fn attempt(&self, entries: Vec<OutboxEntry>, enough: Option<u32>, end: Instant) -> Result<Vec<OutboxId>> {
         let ids = entries.iter().map(|entry| entry.id).collect();
+        self.settle_pending(&entries, end).await?;
         let mut receipts = self.put_all(&entries, enough, end).await?;
         for entry in entries {
             let mut receipt = receipts.remove(&entry.id).unwrap_or_default();

@@ -10,6 +10,7 @@ mod drafts;
 mod drain;
 mod find;
 mod moved;
+mod pending;
 mod put_back;
 mod resolve;
 mod routes;

@@ -2,6 +2,7 @@
 
 mod drafts;
 mod order;
+mod pending;
 mod remedies;
 mod waiting;
 mod world;

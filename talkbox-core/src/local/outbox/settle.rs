@@ -365,6 +365,12 @@ impl Row {
         Ok(())
     }
 
+    /// Whether a holder has it queued: also one that said so in an attempt before.
+    fn is_pending(&self, access: &Access<'_>) -> Sql<bool> {
+        let mut exists = access.db.prepare_cached("SELECT 1 FROM answers WHERE outbox = ?1 AND answer = ?2")?;
+        Ok(exists.exists(params![self.id.as_bytes(), PENDING])?)
+    }
+
     fn acks(&self, access: &Access<'_>) -> Sql<u32> {
         let mut count = access.db.prepare_cached("SELECT count(*) FROM answers WHERE outbox = ?1 AND answer = 0")?;
         Ok(count.query_row([self.id.as_bytes()], |row| row.get(0))?)
@@ -374,7 +380,7 @@ impl Row {
     fn go_on(&self, access: &Access<'_>, attempt: &Attempt) -> Sql<()> {
         self.count(access)?;
         let next = match attempt.next_try {
-            None if !attempt.pending.is_empty() => Some(access.now.plus(RECHECK)),
+            None if self.is_pending(access)? => Some(access.now.plus(RECHECK)),
             next => next,
         };
         if next.is_none() && self.acks(access)? == 0 {
