@@ -149,6 +149,19 @@ impl fmt::Debug for BackendDef {
     }
 }
 
+/// A backend of halves: a name that a program gives to the mailbox of one kind and the transport of another. It is what a
+/// table with `mailbox` and `transport` is in the configuration, and such a table of the same name takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Composition {
+    /// The name, as in `backend = "hybrid"`.
+    pub name: &'static str,
+    /// The backend whose mailbox it takes.
+    pub mailbox: &'static str,
+    /// The backend whose transport it takes.
+    pub transport: &'static str,
+}
+
 /// The kinds of backend that a program knows: an explicit value, without globals.
 ///
 /// ```
@@ -160,7 +173,10 @@ impl fmt::Debug for BackendDef {
 /// # Ok::<(), talkbox_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Registry(BTreeMap<&'static str, BackendDef>);
+pub struct Registry {
+    kinds: BTreeMap<&'static str, BackendDef>,
+    compositions: BTreeMap<&'static str, Composition>,
+}
 
 impl Registry {
     /// Knows nothing yet.
@@ -174,8 +190,23 @@ impl Registry {
     /// Where the name is taken: two backends of one name are a mistake in the program, found at its start.
     #[must_use]
     pub fn with(mut self, def: BackendDef) -> Self {
-        let taken = self.0.insert(def.name, def);
-        assert!(taken.is_none(), "two backends are named `{}`", def.name);
+        let taken = self.kinds.insert(def.name, def).is_some() || self.compositions.contains_key(def.name);
+        assert!(!taken, "two backends are named `{}`", def.name);
+        self
+    }
+
+    /// Knows one more name: the mailbox of one backend with the transport of another.
+    ///
+    /// # Panics
+    /// Where the name is taken, or one of the two is not known: mistakes in the program, found at its start.
+    #[must_use]
+    pub fn with_composition(mut self, name: &'static str, mailbox: &'static str, transport: &'static str) -> Self {
+        for half in [mailbox, transport] {
+            assert!(self.kinds.contains_key(half), "there is no backend `{half}` for `{name}`");
+        }
+        let composition = Composition { name, mailbox, transport };
+        let taken = self.compositions.insert(name, composition).is_some() || self.kinds.contains_key(name);
+        assert!(!taken, "two backends are named `{name}`");
         self
     }
 
@@ -184,9 +215,9 @@ impl Registry {
     /// # Errors
     /// `ConfigInvalid`, which lists those that there are and the nearest.
     pub fn get(&self, name: &str) -> Result<&BackendDef> {
-        self.0.get(name).ok_or_else(|| {
-            let known = self.0.keys().copied().collect::<Vec<_>>().join(", ");
-            let nearest = crate::nearest(name, self.0.keys().copied());
+        self.kinds.get(name).ok_or_else(|| {
+            let known = self.kinds.keys().copied().collect::<Vec<_>>().join(", ");
+            let nearest = crate::nearest(name, self.kinds.keys().copied());
             let meant = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
             Error::new(ErrorKind::ConfigInvalid, format!("there is no backend `{name}`{meant}")).with("known", known)
         })
@@ -194,12 +225,17 @@ impl Registry {
 
     /// The kind that opens locators of this scheme.
     pub fn for_scheme(&self, scheme: &str) -> Option<&BackendDef> {
-        self.0.values().find(|def| def.schemes.contains(&scheme))
+        self.kinds.values().find(|def| def.schemes.contains(&scheme))
     }
 
     /// All kinds, by name.
     pub fn iter(&self) -> impl Iterator<Item = &BackendDef> {
-        self.0.values()
+        self.kinds.values()
+    }
+
+    /// All compositions that have a name without being configured, by name.
+    pub fn compositions(&self) -> impl Iterator<Item = &Composition> {
+        self.compositions.values()
     }
 }
 

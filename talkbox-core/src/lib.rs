@@ -57,7 +57,7 @@ pub use futures_util::{future::BoxFuture, stream::BoxStream};
 pub use crate::{
     address::{Address, Target},
     auth::{AuthRequest, Authorizer, KeyAuthorizer},
-    backend::{Backend, BackendConfig, BackendDef, OpenContext, Registry},
+    backend::{Backend, BackendConfig, BackendDef, Composition, OpenContext, Registry},
     capability::{Capabilities, Descriptor},
     clock::{Clock, ManualClock, SystemClock, Timestamp},
     deletion::DeleteRequest,

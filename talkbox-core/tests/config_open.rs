@@ -97,6 +97,33 @@ fn a_composition_is_its_halves_each_instance_once() {
 }
 
 #[test]
+fn a_composition_of_the_program_needs_no_table() {
+    let registry = || registry().with_composition("hybrid", "store", "nostr");
+    let plan = |backend, text| load(backend, text).plan(&registry());
+    let none = plan("hybrid", "").expect("a plan");
+    assert_eq!(names(&none), (vec!["store", "nostr"], vec!["store"], vec!["nostr"]));
+    // Its halves have the settings of their tables, and it may be a half itself.
+    let settings = "[backends.nostr]\nat = [\"a\"]\n[backends.more]\nmailbox = [\"hybrid\", \"gossip\"]\n";
+    let more = plan("more", settings).expect("a plan");
+    assert_eq!(names(&more).1, ["store", "gossip"]);
+    let nostr = more.members().iter().find(|member| member.name == "nostr").expect("a member");
+    assert!(nostr.config.table().contains_key("at"));
+    // A table of its name is what the user wants instead.
+    let own = plan("hybrid", "[backends.hybrid]\nmailbox = \"gossip\"\ntransport = \"find\"\n").expect("a plan");
+    assert_eq!(names(&own), (vec!["gossip", "find"], vec!["gossip"], vec!["find"]));
+    let after_colon = plan("hybrid:a", "").expect_err("no list");
+    assert!(after_colon.to_string().contains("takes nothing after a colon"), "{after_colon}");
+    let nearly = plan("hybird", "").expect_err("no name");
+    assert!(nearly.to_string().contains("did you mean `hybrid`?"), "{nearly}");
+    // What is not in use is not in force.
+    let shown = |backend: &str| {
+        let entries = load(backend, "").entries(&registry()).expect("entries");
+        entries.iter().filter(|entry| entry.key.starts_with("backends.hybrid.")).count()
+    };
+    assert_eq!((shown("nostr"), shown("hybrid")), (0, 2));
+}
+
+#[test]
 fn what_leads_nowhere_is_refused_with_its_line() {
     for (backend, text, told) in [
         ("a", "[backends.a]\nmailbox = \"a\"", "the composition `a` contains itself: a → a (at: c.toml:2)"),

@@ -79,6 +79,14 @@ impl Config {
         for (name, instance) in &self.instances {
             forms.insert(name.clone(), (form(name, instance, registry)?, instance.origin.clone()));
         }
+        // Those that the program knows by itself; a table of the same name is what the user wants instead.
+        for composition in registry.compositions() {
+            forms.entry(composition.name.to_owned()).or_insert_with(|| {
+                let half = |name: &str| (vec![name.to_owned()], Origin::Default);
+                let (mailbox, transport) = (half(composition.mailbox), Some(half(composition.transport)));
+                (Form::Composition { mailbox, transport }, Origin::Default)
+            });
+        }
         let mut settled =
             Settled { registry, backend: self.backend.clone(), backend_origin: self.origin("backend"), forms };
         if let Some((name, rest)) = self.backend.split_once(':') {
@@ -105,7 +113,7 @@ impl<'a> Settled<'a> {
         self.registry
     }
 
-    /// Every name that has a table.
+    /// Every name that has a table, or that the program gives to a composition.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.forms.keys().map(String::as_str)
     }
@@ -125,7 +133,11 @@ impl<'a> Settled<'a> {
     /// Every setting of every table: the name of the table, the key, the value, and where it came from.
     pub(super) fn settings(&self) -> Vec<(&str, Vec<String>, Value, Origin)> {
         let mut rows = Vec::new();
-        for (name, (form, _)) in &self.forms {
+        for (name, (form, origin)) in &self.forms {
+            // What nobody wrote and nobody uses is not in force.
+            if *origin == Origin::Default && *name != self.backend {
+                continue;
+            }
             let mut row = |key: &str, value: Value, origin: &Origin| {
                 rows.push((name.as_str(), vec![key.to_owned()], value, origin.clone()));
             };
