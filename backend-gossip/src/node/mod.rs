@@ -369,6 +369,14 @@ fn relays(own: &OwnUrl, peers: &[PeerAddress]) -> Vec<OwnUrl> {
     std::iter::once(own.clone()).chain(peers.iter().map(|peer| OwnUrl::of_peer(peer.url()))).collect()
 }
 
+/// The key of the node whose folder this is, made where there is none yet: for what else its operator runs under it.
+///
+/// # Errors
+/// `Storage` where it cannot be read or made, or is open to others.
+pub fn key_of(folder: &Path) -> Result<SecretKey> {
+    identity::key(Some(folder))
+}
+
 /// The hour that a time is in. Nodes remove what has expired by the hour, so that the sets of two nodes that hold the same
 /// and whose clocks are some seconds apart are equal all but some seconds of it. What has expired is given to nobody
 /// meanwhile but to a peer that lacks it, as one that was restored, which counts it as held and keeps no body.
