@@ -1,0 +1,5 @@
+//! Whole swarms that send each other real messages.
+
+mod exchange;
+mod hostile;
+mod node;

@@ -1,0 +1,233 @@
+//! What both halves share: a peer of our own, the configured holders, and which peer a locator means.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use libp2p::{PeerId, StreamProtocol};
+use talkbox_core::{Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result, SecretKey};
+use tokio::sync::watch;
+
+use super::{config::IpfsConfig, seen::Seen};
+use crate::{
+    node::{
+        Peer,
+        address::{PeerAddress, SCHEME},
+        link::closed,
+        settings::Settings,
+        shares::Shares,
+        streams::Stream,
+    },
+    orbitdb::Writer,
+};
+
+/// The kind of this backend.
+pub(super) const NAME: &str = "ipfs";
+/// The schemes of the locators that it opens.
+pub(super) const SCHEMES: &[&str] = &[SCHEME];
+
+/// The two halves of a backend, each of which leaves the peer once.
+const HALVES: usize = 2;
+
+/// Envelopes of so many logs are brought to one peer at once: each takes two streams, of which there may be 16.
+const BRINGING: usize = 7;
+
+/// An opened backend.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) descriptor: Descriptor,
+    pub(super) peer: Peer,
+    pub(super) seen: Seen,
+    pub(super) clock: Arc<dyn Clock>,
+    /// How long a peer may take for one small answer.
+    pub(super) timeout: Duration,
+    /// Signs the entries that are made here: a key of this run, which says nothing about who runs it.
+    pub(super) writer: Arc<Writer>,
+    /// Of the store that numbers what holders have.
+    pub(super) epoch: u64,
+    /// What is brought to one peer at once.
+    pub(super) bringing: Shares,
+    holders: Vec<Holder>,
+    /// The halves that are open: the last one ends the peer.
+    users: AtomicUsize,
+}
+
+/// A peer that holds mail, and how it is named by whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) address: PeerAddress,
+    /// As the caller spells it, which is how the answer names it.
+    pub(super) locator: Locator,
+}
+
+impl Holder {
+    pub(super) const fn peer(&self) -> PeerId {
+        self.address.peer
+    }
+
+    /// Its name in the table of what holders have.
+    pub(super) fn name(&self) -> String {
+        self.address.peer.to_string()
+    }
+
+    /// An error that names it.
+    pub(super) fn named(&self, error: Error) -> Error {
+        if error.context("holder").is_some() { error } else { error.with("holder", &self.locator) }
+    }
+}
+
+impl Network {
+    /// Starts a peer that listens nowhere and connects to nothing yet.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, `Storage`.
+    pub(super) async fn open(config: &IpfsConfig, context: OpenContext) -> Result<Self> {
+        if context.proxy.is_some() {
+            // Half of what libp2p does would go past it.
+            return Err(Error::new(
+                ErrorKind::ConfigInvalid,
+                "IPFS cannot be reached by a proxy yet: take another backend",
+            )
+            .with("backend", context.name));
+        }
+        let peers = config.peers()?;
+        let settings = Settings {
+            data: context.data_dir.clone(),
+            peers: peers.clone(),
+            bootstrap: config.bootstrap()?,
+            dht: config.dht,
+            dht_protocol: config.dht_protocol.clone(),
+            allow_private: context.allow_private,
+            pins: config.pins()?,
+            ..Settings::default()
+        };
+        // A key of this run: several programs of one user are several peers.
+        let key = SecretKey::generate()?;
+        let peer = Peer::start(settings, Some(key), Arc::clone(&context.clock)).await?;
+        let holders = peers.into_iter().map(|address| Ok(Holder { locator: address.locator()?, address }));
+        Ok(Self {
+            descriptor: Descriptor::new(NAME, context.name, SCHEMES),
+            seen: Seen::open(peer.store.clone()).await?,
+            epoch: peer.store.epoch(),
+            clock: context.clock,
+            timeout: config.timeout(),
+            writer: Arc::new(Writer::generate()?),
+            holders: holders.collect::<Result<_>>()?,
+            bringing: Shares::new(BRINGING),
+            users: AtomicUsize::new(HALVES),
+            peer,
+        })
+    }
+
+    /// The configured holders, in order.
+    pub(super) fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// The holder that a locator means. One that is not configured comes from somebody's record.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub(super) fn holder(&self, locator: &Locator) -> Result<Holder> {
+        Ok(Holder { address: PeerAddress::of(locator)?, locator: locator.clone() })
+    }
+
+    /// These holders, or all that are configured where none is named; those that are none as refusals.
+    pub(super) fn chosen(&self, at: &[Locator]) -> Vec<Result<Holder, Refusal>> {
+        if at.is_empty() {
+            return self.holders.iter().cloned().map(Ok).collect();
+        }
+        at.iter().map(|locator| self.holder(locator).map_err(|error| Refusal::of(locator.clone(), &error))).collect()
+    }
+
+    /// Connects to a holder.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Timeout`, `VerificationFailed` where another peer answers there.
+    pub(super) async fn connect(&self, holder: &Holder) -> Result<()> {
+        self.peer.link.connect(&holder.address, self.timeout).await
+    }
+
+    /// Opens a stream to a connected peer, within the time that a peer may take.
+    ///
+    /// # Errors
+    /// As [`Link::open`](crate::node::link::Link::open).
+    pub(super) async fn open_stream(&self, peer: PeerId, protocol: &'static str) -> Result<Stream> {
+        self.peer.link.open_within(peer, StreamProtocol::new(protocol), self.timeout).await
+    }
+
+    /// One user less; whether it was the last one.
+    fn leave(&self) -> bool {
+        self.users.fetch_sub(1, Ordering::AcqRel) <= 1
+    }
+}
+
+/// One half of the backend, as far as opening and closing go.
+pub(super) struct Half {
+    network: Arc<Network>,
+    closed: watch::Sender<bool>,
+}
+
+impl Half {
+    pub(super) fn new(network: Arc<Network>) -> Self {
+        Self { network, closed: watch::channel(false).0 }
+    }
+
+    /// What is behind it.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub(super) fn network(&self) -> Result<&Arc<Network>> {
+        if *self.closed.borrow() { Err(closed()) } else { Ok(&self.network) }
+    }
+
+    /// What does not end with it.
+    pub(super) fn still(&self) -> &Network {
+        &self.network
+    }
+
+    /// Tells of its end.
+    pub(super) fn end(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+
+    /// Does something, until this half is closed.
+    ///
+    /// # Errors
+    /// `Closed`; those of the work.
+    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut end = self.end();
+        tokio::select! {
+            biased;
+            done = work => done,
+            _ = end.wait_for(|closed| *closed) => Err(closed()),
+        }
+    }
+
+    /// Ends it, once.
+    pub(super) async fn close(&self) {
+        if !self.closed.send_replace(true) && self.network.leave() {
+            self.network.peer.close().await;
+        }
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if !self.closed.send_replace(true) {
+            // The peer ends with whoever uses it last; the other half only has to know that it is alone.
+            self.network.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Half").field("name", &self.network.descriptor.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,512 @@
+//! The task that owns the swarm. It does what it is asked, tells what happens, and decides nothing: what takes longer
+//! than a moment is done by tasks beside it, which ask through [`Link`](super::link::Link).
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use cid::Cid;
+use futures_util::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol,
+    gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, PublishError},
+    identify,
+    kad::{self, QueryId, QueryResult, RecordKey},
+    ping,
+    swarm::{
+        self, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use talkbox_core::{Error, Result};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    address::PeerAddress,
+    reach::Reach,
+    swarm::{Behaviour, BehaviourEvent, dial_error},
+};
+use crate::bitswap;
+
+/// Addresses of one peer that are tried: its transports in both families of addresses, and some that are old.
+const MAX_ADDRESSES: usize = 16;
+/// Look-ups of providers of blocks at one time: each asks some twenty peers.
+const MAX_LOOKUPS: usize = 32;
+/// Providers of one key that are told: enough to find one that is there.
+const MAX_PROVIDERS: usize = 20;
+
+/// Peers of the DHT that are enough to announce something to: twice as many as are told of it.
+const ENOUGH_OF_DHT: usize = 32;
+
+/// What the task is asked.
+pub(super) enum Command {
+    /// Connects to a peer, unless it is connected.
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        done: oneshot::Sender<Result<()>>,
+    },
+    Subscribe(String),
+    Unsubscribe(String),
+    /// Who of the connected peers is subscribed.
+    Subscribers(String, oneshot::Sender<Vec<PeerId>>),
+    Publish(String, Bytes),
+    /// What is to become of a message that [`Happening::Message`] told of.
+    Judge {
+        message: MessageId,
+        source: PeerId,
+        verdict: MessageAcceptance,
+    },
+    /// Fetches blocks: from these peers, or from all that are connected.
+    Want {
+        cids: Vec<Cid>,
+        from: Vec<PeerId>,
+        found: mpsc::Sender<Fetched>,
+    },
+    /// Nobody waits for these any more.
+    Unwant(Vec<Cid>),
+    /// These are here now.
+    Arrived(Vec<Cid>),
+    Provide(RecordKey),
+    StopProviding(RecordKey),
+    /// Who provides a key; ends when no more are found.
+    Providers(RecordKey, mpsc::Sender<PeerId>),
+    /// Ends it.
+    Close(oneshot::Sender<()>),
+}
+
+/// What became of a wanted block.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    pub(super) cid: Cid,
+    /// `None` where nobody who could be asked has it.
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// What happens, for whoever keeps logs.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// The last connection to a peer was lost.
+    Disconnected(PeerId),
+    /// A peer listens to a topic from now on.
+    Subscribed {
+        peer: PeerId,
+        topic: String,
+    },
+    /// It does not any more.
+    Unsubscribed {
+        peer: PeerId,
+        topic: String,
+    },
+    /// A peer has introduced itself: where it is that others may go, and what it speaks.
+    Introduced {
+        peer: PeerId,
+        places: Vec<Multiaddr>,
+        protocols: Vec<StreamProtocol>,
+    },
+    /// More peers of the DHT are known, where few were before.
+    Reached,
+    Message {
+        topic: String,
+        message: MessageId,
+        source: PeerId,
+        data: Bytes,
+    },
+}
+
+/// Somebody who waits for a block.
+struct Waiting {
+    found: mpsc::Sender<Fetched>,
+    /// Whether to look for more peers that have it, where those do not that were named.
+    anywhere: bool,
+}
+
+/// Somebody who waits for a connection.
+struct Dialling {
+    /// Where the peer is said to be. It may be somebody else who says it, and wrong.
+    addresses: Vec<Multiaddr>,
+    /// Whether these are being dialled.
+    tried: bool,
+    done: oneshot::Sender<Result<()>>,
+}
+
+/// Who asked the DHT.
+enum Lookup {
+    Block(Cid, HashSet<PeerId>),
+    Key(mpsc::Sender<PeerId>, HashSet<PeerId>),
+}
+
+pub(super) struct Actor {
+    pub(super) swarm: swarm::Swarm<Behaviour>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) happenings: mpsc::Sender<Happening>,
+    pub(super) addresses: watch::Sender<Vec<PeerAddress>>,
+    pub(super) reach: Reach,
+    dialling: HashMap<PeerId, Vec<Dialling>>,
+    wanted: HashMap<Cid, Vec<Waiting>>,
+    lookups: HashMap<QueryId, Lookup>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        swarm: swarm::Swarm<Behaviour>,
+        commands: mpsc::Receiver<Command>,
+        happenings: mpsc::Sender<Happening>,
+        addresses: watch::Sender<Vec<PeerAddress>>,
+        reach: Reach,
+    ) -> Self {
+        let (dialling, wanted, lookups) = Default::default();
+        Self { swarm, commands, happenings, addresses, reach, dialling, wanted, lookups }
+    }
+
+    /// Runs until it is asked to end, or nobody is left who could ask.
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    None => return,
+                    Some(Command::Close(done)) => {
+                        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+                        for peer in peers {
+                            let _ = self.swarm.disconnect_peer_id(peer);
+                        }
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.obey(command),
+                },
+                event = self.swarm.select_next_some() => self.tell(event),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let behaviour = self.swarm.behaviour_mut();
+        match command {
+            Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
+            Command::Subscribe(topic) => {
+                if let Err(error) = behaviour.gossip.subscribe(&IdentTopic::new(topic)) {
+                    tracing::warn!(%error, "a log could not be subscribed to");
+                }
+            }
+            Command::Unsubscribe(topic) => drop(behaviour.gossip.unsubscribe(&IdentTopic::new(topic))),
+            Command::Subscribers(topic, told) => {
+                let topic = IdentTopic::new(topic).hash();
+                let peers = behaviour.gossip.all_peers().filter(|(_, topics)| topics.contains(&&topic));
+                // Whoever asked may have gone.
+                let _ = told.send(peers.map(|(peer, _)| *peer).collect());
+            }
+            Command::Publish(topic, data) => match behaviour.gossip.publish(IdentTopic::new(topic), data) {
+                // Nobody listens: who comes later asks for the heads.
+                Ok(_) | Err(PublishError::NoPeersSubscribedToTopic | PublishError::Duplicate) => {}
+                Err(error) => tracing::warn!(%error, "an entry could not be told to those who listen"),
+            },
+            Command::Judge { message, source, verdict } => {
+                behaviour.gossip.report_message_validation_result(&message, &source, verdict);
+            }
+            Command::Want { cids, from, found } => {
+                for cid in cids {
+                    if behaviour.bitswap.want(cid, &from) {
+                        let waiting = Waiting { found: found.clone(), anywhere: from.is_empty() };
+                        self.wanted.entry(cid).or_default().push(waiting);
+                    } else {
+                        // Room for one answer for each.
+                        let _ = found.try_send(Fetched { cid, bytes: None });
+                    }
+                }
+            }
+            Command::Unwant(cids) => {
+                for cid in cids {
+                    let waiting = self.wanted.get_mut(&cid);
+                    if waiting.is_none_or(|waiting| {
+                        waiting.retain(|waiting| !waiting.found.is_closed());
+                        waiting.is_empty()
+                    }) {
+                        self.wanted.remove(&cid);
+                        behaviour.bitswap.cancel(cid);
+                    }
+                }
+            }
+            Command::Arrived(cids) => behaviour.bitswap.notify_new(&cids),
+            Command::Provide(key) => {
+                let provided = behaviour.kad.as_mut().map(|kad| kad.start_providing(key));
+                if let Some(Err(error)) = provided {
+                    tracing::warn!(%error, "a mailbox could not be announced in the DHT");
+                }
+            }
+            Command::StopProviding(key) => {
+                if let Some(kad) = behaviour.kad.as_mut() {
+                    kad.stop_providing(&key);
+                }
+            }
+            Command::Providers(key, found) => {
+                if let Some(kad) = behaviour.kad.as_mut() {
+                    self.lookups.insert(kad.get_providers(key), Lookup::Key(found, HashSet::new()));
+                }
+            }
+            Command::Close(_) => {}
+        }
+    }
+
+    fn connect(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, done: oneshot::Sender<Result<()>>) {
+        if self.swarm.is_connected(&peer) {
+            let _ = done.send(Ok(()));
+            return;
+        }
+        let waiting = self.dialling.entry(peer).or_default();
+        waiting.push(Dialling { addresses, tried: false, done });
+        if waiting.len() == 1 {
+            self.dial(peer);
+        }
+    }
+
+    /// Dials all addresses that those who wait for a peer name.
+    fn dial(&mut self, peer: PeerId) {
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        for address in self.dialling.get(&peer).into_iter().flatten().flat_map(|waiting| &waiting.addresses) {
+            if addresses.len() < MAX_ADDRESSES && !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        let dial = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .extend_addresses_through_behaviour();
+        let dialled = self.swarm.dial(dial.build());
+        // One that is being dialled already, elsewhere, is dialled here when that has failed.
+        if !matches!(dialled, Err(swarm::DialError::DialPeerConditionFalse(_))) {
+            self.dialling.get_mut(&peer).into_iter().flatten().for_each(|waiting| waiting.tried = true);
+        }
+        if let Err(error) = dialled
+            && !matches!(error, swarm::DialError::DialPeerConditionFalse(_))
+        {
+            self.not_reached(peer, &dial_error(&error));
+        }
+    }
+
+    /// Answers those who wait for a connection that is there.
+    fn reached(&mut self, peer: PeerId) {
+        for waiting in self.dialling.remove(&peer).into_iter().flatten() {
+            // Whoever waited may have gone.
+            let _ = waiting.done.send(Ok(()));
+        }
+    }
+
+    /// Answers those whose addresses lead nowhere, and tries those of the others.
+    fn not_reached(&mut self, peer: PeerId, error: &Error) {
+        let waiting = self.dialling.remove(&peer).unwrap_or_default();
+        let (tried, untried): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|waiting| waiting.tried);
+        for waiting in tried {
+            let error = Error::new(error.kind(), error.message().to_owned()).with("peer", peer);
+            // Whoever waited may have gone.
+            let _ = waiting.done.send(Err(error));
+        }
+        if !untried.is_empty() {
+            self.dialling.insert(peer, untried);
+            self.dial(peer);
+        }
+    }
+
+    fn tell(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behave(event),
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => self.reached(peer_id),
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.happens(Happening::Disconnected(peer_id));
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+                self.not_reached(peer, &dial_error(&error));
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                // Only such an address is told in the DHT, where a provider without any counts for nothing.
+                if self.reach.allows(&address) {
+                    self.swarm.add_external_address(address);
+                }
+                self.show_addresses();
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.swarm.remove_external_address(&address);
+                self.show_addresses();
+            }
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => self.show_addresses(),
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has a problem"),
+            _ => {}
+        }
+    }
+
+    /// Those that were named first: they are the better ones.
+    fn show_addresses(&self) {
+        let peer = *self.swarm.local_peer_id();
+        let listens = || self.swarm.listeners();
+        let named = self.swarm.external_addresses().filter(|external| !listens().any(|own| own == *external));
+        let all: Vec<_> = named.chain(listens()).map(|place| PeerAddress { peer, place: place.clone() }).collect();
+        self.addresses.send_replace(all);
+    }
+
+    fn behave(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(event) => self.gossip(event),
+            BehaviourEvent::Bitswap(event) => self.bitswap(event),
+            BehaviourEvent::Kad(event) => self.kad(event),
+            // A peer that lost its power says nothing: without this, its connection would seem to be there for ever.
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                tracing::debug!(%peer, %error, "the peer does not answer any more");
+                self.swarm.close_connection(connection);
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.introduced(peer_id, info),
+            _ => {}
+        }
+    }
+
+    /// What a peer says of itself leads others there: only where they may go.
+    fn introduced(&mut self, peer: PeerId, info: identify::Info) {
+        let places: Vec<_> = info.listen_addrs.into_iter().filter(|place| self.reach.allows(place)).collect();
+        if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+            && info.protocols.iter().any(|protocol| kad.protocol_names().contains(protocol))
+        {
+            for place in &places {
+                kad.add_address(&peer, place.clone());
+            }
+        }
+        self.happens(Happening::Introduced { peer, places, protocols: info.protocols });
+    }
+
+    fn gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let topic = message.topic.into_string();
+                let (source, message_id) = (propagation_source, message_id);
+                let told = Happening::Message { topic, message: message_id.clone(), source, data: message.data.into() };
+                if self.happenings.try_send(told).is_err() {
+                    // There is more than can be looked at. The heads that are exchanged now and then lead to it.
+                    let verdict = MessageAcceptance::Ignore;
+                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    gossip.report_message_validation_result(&message_id, &source, verdict);
+                }
+            }
+            gossipsub::Event::Subscribed { peer_id, topic } => {
+                self.happens(Happening::Subscribed { peer: peer_id, topic: topic.into_string() });
+            }
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                self.happens(Happening::Unsubscribed { peer: peer_id, topic: topic.into_string() });
+            }
+            gossipsub::Event::GossipsubNotSupported { .. } | gossipsub::Event::SlowPeer { .. } => {}
+        }
+    }
+
+    /// Where those who look are behind, they find out at the next exchange of heads.
+    fn happens(&self, happening: Happening) {
+        if self.happenings.try_send(happening).is_err() {
+            tracing::debug!("more happens than is looked at");
+        }
+    }
+
+    fn bitswap(&mut self, event: bitswap::Event) {
+        match event {
+            bitswap::Event::Received { cid, bytes, .. } => self.fetched(cid, Some(&bytes)),
+            bitswap::Event::Absent { .. } => {}
+            bitswap::Event::Unsought { cid } => {
+                let Some(waiting) = self.wanted.get_mut(&cid) else { return };
+                for one in waiting.extract_if(.., |one| !one.anywhere) {
+                    // Room for one answer for each.
+                    let _ = one.found.try_send(Fetched { cid, bytes: None });
+                }
+                if waiting.is_empty() {
+                    return self.fetched(cid, None);
+                }
+                let room = self.lookups.len() < MAX_LOOKUPS;
+                match self.swarm.behaviour_mut().kad.as_mut().filter(|_| room) {
+                    Some(kad) => {
+                        let query = kad.get_providers(RecordKey::new(&cid.hash().to_bytes()));
+                        self.lookups.insert(query, Lookup::Block(cid, HashSet::new()));
+                    }
+                    None => self.fetched(cid, None),
+                }
+            }
+        }
+    }
+
+    /// Tells those who wait for a block what became of it.
+    fn fetched(&mut self, cid: Cid, bytes: Option<&Bytes>) {
+        if bytes.is_none() {
+            self.swarm.behaviour_mut().bitswap.cancel(cid);
+        }
+        for waiting in self.wanted.remove(&cid).into_iter().flatten() {
+            // Each has room for one answer for each block that it asked for.
+            let _ = waiting.found.try_send(Fetched { cid, bytes: bytes.cloned() });
+        }
+    }
+
+    fn kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetProviders(result), step, .. } => {
+                if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = result {
+                    self.provided(id, providers);
+                }
+                if step.last {
+                    self.looked(id);
+                }
+            }
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
+                let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+                let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+                // What was announced to nobody, or to few, is announced again; the more are known, the less often.
+                if known.is_power_of_two() && known <= ENOUGH_OF_DHT {
+                    self.happens(Happening::Reached);
+                }
+            }
+            kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {
+                use kad::store::RecordStore as _;
+                let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+                if let Err(error) = kad.store_mut().add_provider(record) {
+                    tracing::debug!(%error, "a provider is not remembered");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A look-up found providers. They are dialled at once: only while it lasts are their addresses known.
+    fn provided(&mut self, id: QueryId, providers: HashSet<PeerId>) {
+        let own = *self.swarm.local_peer_id();
+        let mut dial = Vec::new();
+        let behaviour = self.swarm.behaviour_mut();
+        match self.lookups.get_mut(&id) {
+            Some(Lookup::Block(cid, seen)) => {
+                behaviour.bitswap.want(*cid, &[]);
+                for peer in providers.into_iter().filter(|peer| *peer != own) {
+                    if seen.len() < MAX_PROVIDERS && seen.insert(peer) {
+                        dial.push(peer);
+                    }
+                }
+            }
+            Some(Lookup::Key(found, seen)) => {
+                for peer in providers.into_iter().filter(|peer| *peer != own) {
+                    if seen.len() < MAX_PROVIDERS && seen.insert(peer) {
+                        // Room for as many as are told.
+                        let _ = found.try_send(peer);
+                        dial.push(peer);
+                    }
+                }
+            }
+            None => {}
+        }
+        for peer in dial.into_iter().filter(|peer| !self.swarm.is_connected(peer)).collect::<Vec<_>>() {
+            let opts = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).build();
+            if let Err(error) = self.swarm.dial(opts) {
+                tracing::debug!(%error, "a provider is not dialled");
+            }
+        }
+    }
+
+    /// A look-up is over.
+    fn looked(&mut self, id: QueryId) {
+        if let Some(Lookup::Block(cid, seen)) = self.lookups.remove(&id)
+            && seen.is_empty()
+        {
+            self.fetched(cid, None);
+        }
+    }
+}

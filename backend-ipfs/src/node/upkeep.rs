@@ -1,0 +1,200 @@
+//! What a peer does by itself: it follows the logs of the months that are open, stays connected to the peers that it was
+//! told of, shows its heads again, lets go what has expired, and announces itself in the DHT.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use libp2p::{PeerId, kad::RecordKey};
+use talkbox_core::{Clock, MailboxId, Result};
+use talkbox_net::BackOff;
+use tokio::{
+    sync::{
+        Notify,
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    actor::Happening,
+    address::PeerAddress,
+    known::KnownPeers,
+    link::Link,
+    logs::{AGAIN, Logs},
+    rendezvous,
+    settings::Keep,
+};
+use crate::sync::{self, stored::StoredRecords};
+
+/// How often it is looked what has expired, and which mailboxes are kept.
+const HOURLY: Duration = Duration::from_secs(3_600);
+/// How often it is looked whether a month begins: its logs are open some minutes before anybody may write to them.
+const MONTHS: Duration = Duration::from_secs(60);
+/// How long a connection to a peer may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Keys that are announced in the DHT, two for each mailbox: each takes a look-up twice a day.
+const MAX_ANNOUNCED: usize = 20_000;
+
+/// What there is to announce in the DHT, or whom to.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// A record was published here.
+    pub(super) published: Notify,
+    /// More peers of the DHT are known.
+    reached: Notify,
+}
+
+/// Hands what happens to whom it is for, until the swarm ends.
+pub(super) async fn listen(
+    logs: Logs,
+    mut happenings: mpsc::Receiver<Happening>,
+    lost: broadcast::Sender<PeerId>,
+    remembering: Option<(KnownPeers, Arc<dyn Clock>)>,
+    news: Arc<News>,
+) {
+    while let Some(happening) = happenings.recv().await {
+        match happening {
+            Happening::Message { topic, message, source, data } => logs.heard(topic, message, source, data),
+            Happening::Subscribed { peer, topic } => logs.subscribed(peer, &topic),
+            Happening::Unsubscribed { peer, topic } => logs.unsubscribed(peer, &topic),
+            Happening::Disconnected(peer) => {
+                logs.lost(peer);
+                // Nobody may keep a connection.
+                let _ = lost.send(peer);
+            }
+            Happening::Reached => news.reached.notify_one(),
+            Happening::Introduced { peer, places, protocols } => {
+                // Whoever speaks this is a node, and not a reader that is gone in a minute: those listen nowhere.
+                let is_node = protocols.iter().any(|protocol| *protocol == sync::SYNC) && !places.is_empty();
+                if let Some((known, clock)) = remembering.as_ref().filter(|_| is_node)
+                    && let Err(error) = known.met(peer, places, clock.now()).await
+                {
+                    tracing::warn!(%error, "a peer could not be remembered");
+                }
+            }
+        }
+    }
+}
+
+/// Follows the logs of all mailboxes that are kept, month by month, and shows their heads now and then.
+pub(super) async fn keep_logs(
+    logs: Logs,
+    link: Link,
+    keep: Keep,
+    records: StoredRecords,
+    clock: Arc<dyn Clock>,
+    news: Arc<News>,
+) {
+    let [mut hourly, mut monthly, mut again] = [HOURLY, MONTHS, AGAIN].map(interval);
+    for ticking in [&mut hourly, &mut monthly, &mut again] {
+        ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let (mut mailboxes, mut announced, mut open) = (HashSet::new(), HashSet::new(), Vec::new());
+    loop {
+        let done = tokio::select! {
+            _ = monthly.tick() => {
+                if logs.open_months() != open {
+                    hourly.reset_immediately();
+                }
+                Ok(())
+            }
+            _ = hourly.tick() => async {
+                open = logs.open_months();
+                mailboxes = turn(&logs, &keep, &*clock).await?;
+                announce(&link, &mailboxes, &records, &mut announced).await
+            }.await,
+            () = news.published.notified() => announce(&link, &mailboxes, &records, &mut announced).await,
+            () = news.reached.notified() => {
+                announced.clear();
+                announce(&link, &mailboxes, &records, &mut announced).await
+            }
+            _ = again.tick() => {
+                for log in logs.all() {
+                    logs.exchange_with_all(&log.definition.address).await;
+                    logs.seek_again(&log.definition.address);
+                }
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "the logs could not be looked after");
+        }
+    }
+}
+
+/// Opens what begins, closes what is over, drops what has expired; says which mailboxes are kept.
+async fn turn(logs: &Logs, keep: &Keep, clock: &dyn Clock) -> Result<HashSet<MailboxId>> {
+    logs.store().expire(clock.now()).await?;
+    let stored = logs.store().logs().await?;
+    let known: HashSet<_> = stored.iter().map(|log| &log.address).collect();
+    let mut mailboxes: HashSet<MailboxId> = stored.iter().map(|log| log.mailbox).filter(|it| keep.covers(it)).collect();
+    if let Keep::These(named) = keep {
+        mailboxes.extend(named);
+    }
+    for log in logs.all() {
+        if !logs.is_open(log.month) {
+            logs.unfollow(&log.definition.address).await;
+        }
+    }
+    for log in mailboxes.iter().flat_map(|mailbox| logs.open_logs(*mailbox)) {
+        logs.follow(&log).await?;
+        if known.contains(&log.definition.address) {
+            logs.open(&log.definition.address).await?;
+        }
+    }
+    Ok(mailboxes)
+}
+
+/// Announces in the DHT what is kept here, and no longer what is not.
+async fn announce(
+    link: &Link,
+    mailboxes: &HashSet<MailboxId>,
+    records: &StoredRecords,
+    announced: &mut HashSet<RecordKey>,
+) -> Result<()> {
+    let codes = records.codes(MAX_ANNOUNCED / 2).await?;
+    let keys = mailboxes.iter().map(rendezvous::of_mailbox).chain(codes.iter().map(rendezvous::of_code));
+    let keys: HashSet<RecordKey> = keys.take(MAX_ANNOUNCED).collect();
+    for gone in announced.difference(&keys) {
+        link.stop_providing(gone.clone()).await;
+    }
+    for new in keys.difference(announced) {
+        link.provide(new.clone()).await;
+    }
+    *announced = keys;
+    Ok(())
+}
+
+/// Looks for peers of before, once: those that are there are connected to.
+pub(super) async fn look_for(link: Link, peers: Vec<PeerAddress>) {
+    for peer in peers {
+        if let Err(error) = link.connect(&peer, CONNECT).await {
+            tracing::debug!(%error, "a peer of before is away");
+        }
+    }
+}
+
+/// Stays connected to a peer that was named.
+pub(super) async fn stay_connected(link: Link, to: PeerAddress, mut lost: broadcast::Receiver<PeerId>) {
+    let mut back_off = BackOff::new(None);
+    loop {
+        back_off.wait().await;
+        match link.connect(&to, CONNECT).await {
+            Ok(()) => {
+                back_off.reset();
+                loop {
+                    match lost.recv().await {
+                        Ok(peer) if peer != to.peer => {}
+                        // It may have been among those that were missed.
+                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return,
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a peer is away");
+                back_off.fail_with(&error);
+            }
+        }
+    }
+}

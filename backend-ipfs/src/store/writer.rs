@@ -1,0 +1,235 @@
+//! The one connection that writes: a thread behind a bounded queue, which commits whatever is waiting as one transaction
+//! and answers only then.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use talkbox_core::{Error, ErrorKind, Result, Retry};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Access, Shared,
+    connection::{self, Place},
+    fault::{Fault, Sql},
+    schema,
+};
+
+/// Most calls that wait at once, each of them holding at most a portion of entries. Past that callers wait before they
+/// hand theirs over.
+const MAX_WAITING: usize = 64;
+/// How long a transaction takes more calls: beside it the 1 ms that the disk takes is little, and no caller waits
+/// noticeably for those behind it.
+const GROUP: Duration = Duration::from_millis(20);
+
+/// A call on its way through the writer.
+trait Call: Send {
+    /// Does the work, and says whether its effects are to be kept.
+    fn run(&mut self, access: &Access<'_>) -> bool;
+    /// Answers whoever waits; with what kept the transaction from being committed, where something did.
+    fn answer(self: Box<Self>, failure: Option<&Failure>);
+}
+
+/// What the queue carries.
+enum Turn {
+    Call(Box<dyn Call>),
+    /// Take no more, finish what is waiting, and end.
+    Close,
+}
+
+/// The way to the writer.
+pub(super) struct Writer {
+    turns: mpsc::Sender<Turn>,
+}
+
+impl Writer {
+    /// Starts the thread, which opens and prepares the store. The watch closes when the thread has ended.
+    pub(super) async fn start(place: Place, shared: Arc<Shared>) -> Result<(Self, watch::Receiver<()>)> {
+        let (turns, waiting) = mpsc::channel(MAX_WAITING);
+        let (ready, opened) = oneshot::channel();
+        let (running, ended) = watch::channel(());
+        thread::Builder::new()
+            .name("ipfs-store".to_owned())
+            .spawn(move || {
+                let _running = running;
+                match open(&place) {
+                    Ok(db) => {
+                        if ready.send(Ok(())).is_ok() {
+                            serve(&db, waiting, &shared);
+                        }
+                        finish(db, &place);
+                    }
+                    Err(error) => {
+                        // Nobody waits any more: then nobody needs to know.
+                        let _ = ready.send(Err(Error::from(error)));
+                    }
+                }
+            })
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "no thread can be started").source(error))?;
+        opened.await.map_err(|_| stopped())??;
+        Ok((Self { turns }, ended))
+    }
+
+    /// Hands over a call and waits until it is committed. Once handed over it is done, whether or not anybody waits.
+    pub(super) async fn call<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call = Pending { work: Some(work), result: None, reply };
+        self.turns.send(Turn::Call(Box::new(call))).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Lets the thread end once it has done what is waiting.
+    pub(super) async fn close(&self) {
+        // Fails where it has ended.
+        let _ = self.turns.send(Turn::Close).await;
+    }
+}
+
+fn open(place: &Place) -> Sql<Connection> {
+    let mut db = connection::open_writer(place)?;
+    schema::refuse_foreign(&db)?;
+    connection::make_durable(&db, place)?;
+    schema::prepare(&mut db)?;
+    Ok(db)
+}
+
+fn serve(db: &Connection, mut waiting: mpsc::Receiver<Turn>, shared: &Shared) {
+    let mut done = Vec::with_capacity(MAX_WAITING);
+    while let Some(turn) = waiting.blocking_recv() {
+        let Turn::Call(first) = turn else {
+            waiting.close();
+            continue;
+        };
+        let access = Access { db, now: shared.clock.now(), limits: &shared.limits };
+        let failure = commit(&access, first, &mut waiting, &mut done).err();
+        if let Some(failure) = &failure {
+            tracing::warn!(error = %failure.words, "the store could not commit");
+        }
+        for call in done.drain(..) {
+            call.answer(failure.as_ref());
+        }
+    }
+}
+
+/// Runs a call, and those that wait behind it, as one transaction. A call that fails takes back its own effects alone.
+fn commit(
+    access: &Access<'_>,
+    first: Box<dyn Call>,
+    waiting: &mut mpsc::Receiver<Turn>,
+    done: &mut Vec<Box<dyn Call>>,
+) -> Result<(), Failure> {
+    let (db, begun) = (access.db, Instant::now());
+    let mut next = Some(first);
+    if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
+        done.extend(next);
+        return Err(error.into());
+    }
+    while let Some(call) = next.take() {
+        done.push(call);
+        let kept = db.execute_batch("SAVEPOINT one").is_ok() && done.last_mut().is_some_and(|call| call.run(access));
+        if db.is_autocommit() {
+            // A full disk or a failing one makes SQLite take back everything.
+            return Err(Failure::lost());
+        }
+        db.execute_batch(if kept { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" }).or_else(|error| {
+            db.execute_batch("ROLLBACK")?;
+            Err(error)
+        })?;
+        if done.len() < MAX_WAITING && begun.elapsed() < GROUP {
+            next = match waiting.try_recv() {
+                Ok(Turn::Call(call)) => Some(call),
+                Ok(Turn::Close) => {
+                    waiting.close();
+                    None
+                }
+                Err(_) => None,
+            };
+        }
+    }
+    if let Err(error) = db.execute_batch("COMMIT") {
+        if !db.is_autocommit() {
+            db.execute_batch("ROLLBACK")?;
+        }
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Leaves one tidy file behind.
+fn finish(db: Connection, place: &Place) {
+    if matches!(place, Place::File(_))
+        && let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    {
+        tracing::debug!(%error, "the log of the store was left for the next start");
+    }
+    if let Err((_, error)) = db.close() {
+        tracing::debug!(%error, "the store did not close tidily");
+    }
+}
+
+/// Why a transaction was not committed: one for many calls, so that each gets an error of its own from it.
+#[derive(Debug)]
+struct Failure {
+    words: String,
+    retry: Retry,
+}
+
+impl Failure {
+    fn lost() -> Self {
+        Self { words: "the local disk is full or failed, and nothing was kept".to_owned(), retry: Retry::No }
+    }
+
+    fn error(&self) -> Error {
+        Error::new(ErrorKind::Storage, self.words.clone()).retry(self.retry)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let error = Error::from(Fault::from(error));
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self { words: format!("{}{cause}", error.message()), retry: error.retry_advice() }
+    }
+}
+
+struct Pending<T, F> {
+    work: Option<F>,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Call for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Access<'_>) -> Sql<T> + Send,
+{
+    fn run(&mut self, access: &Access<'_>) -> bool {
+        let result = self.work.take().map(|work| work(access).map_err(Error::from));
+        let kept = matches!(result, Some(Ok(_)));
+        self.result = result;
+        kept
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&Failure>) {
+        let answer = match (self.result, failure) {
+            // Its own error says more than that of the group.
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(failure)) => Err(failure.error()),
+            (Some(result), None) => result,
+            (None, None) => Err(Error::new(ErrorKind::Storage, "the store could not begin")),
+        };
+        // Whoever asked may have gone: it is committed all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Closed, "the store is closed")
+}

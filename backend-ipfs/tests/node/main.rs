@@ -1,0 +1,12 @@
+//! Nodes and backends over real sockets, in the situations that the conformance kit does not make.
+
+#[path = "../conformance/front.rs"]
+mod front;
+
+mod limits;
+mod many_logs;
+mod months;
+mod replication;
+mod restarts;
+mod sharing;
+mod support;
