@@ -7,6 +7,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::{SinkExt as _, StreamExt as _};
 use talkbox_backend_gossip::{Node, NodeConfig, NodeContext};
+use talkbox_backend_ipfs::{IpfsNode, IpfsNodeConfig};
 use talkbox_core::{
     Authorizer, Backend, Draft, Envelope, KeyAuthorizer, ListOptions, Mailbox, OpenContext, PutOptions, Registry,
     SealOptions, SecretKey, SystemClock, Timestamp, WatchEvent, WatchOptions, memory, seal,
@@ -41,16 +42,22 @@ impl Supply {
     }
 }
 
-/// One opened backend of each kind, and the node that stands behind those that need one.
-async fn opened(registry: &Registry, node: &Node) -> Vec<(&'static str, Backend)> {
+/// One opened backend of each kind, over the node that those need that need one.
+async fn opened(registry: &Registry, node: &Node, peer: &IpfsNode) -> Vec<(&'static str, Backend)> {
     let mut backends = Vec::new();
     for def in registry.iter() {
         let mut config = serde_json::Map::new();
         if def.name == "nostr" {
             config.insert("relays".to_owned(), serde_json::json!([node.url()]));
         }
+        if def.name == "ipfs" {
+            config.insert("peers".to_owned(), serde_json::json!([peer.addresses()[0]]));
+            config.insert("dht".to_owned(), serde_json::json!("off"));
+        }
         let config = talkbox_core::BackendConfig::new(config);
-        let backend = (def.open)(config, OpenContext::new(def.name)).await.expect("opens");
+        let mut context = OpenContext::new(def.name);
+        context.allow_private = true;
+        let backend = (def.open)(config, context).await.expect("opens");
         backends.push((def.name, backend));
     }
     backends
@@ -78,9 +85,13 @@ async fn list(mailbox: &Arc<dyn Mailbox>, supply: &Supply) -> usize {
 
 fn backends(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let registry = Registry::new().with(memory::backend()).with(talkbox_backend_nostr::backend());
+    let registry = Registry::new()
+        .with(memory::backend())
+        .with(talkbox_backend_nostr::backend())
+        .with(talkbox_backend_ipfs::backend());
     let node = runtime.block_on(Node::start(NodeConfig::loopback(), NodeContext::default())).expect("a node");
-    let backends = runtime.block_on(opened(&registry, &node));
+    let peer = runtime.block_on(IpfsNode::start(IpfsNodeConfig::loopback())).expect("a node");
+    let backends = runtime.block_on(opened(&registry, &node, &peer));
     for (name, backend) in &backends {
         let mailbox = backend.mailbox.as_ref().expect("a mailbox");
         let supply = Supply::new();
@@ -122,6 +133,7 @@ fn backends(c: &mut Criterion) {
             backend.close().await;
         }
         node.shutdown().await;
+        peer.shutdown().await;
     });
 }
 
