@@ -103,9 +103,12 @@ pub(crate) async fn refresh(session: &Session, live: &Live, entry: &Entry) {
     }
 }
 
-/// What an announcement says, in one line: where the mailbox lives, and what it asks of senders.
+/// What an announcement says, in one line: where the mailbox lives, what it asks of senders, and over which transports:
+/// who moves from one to the other has to be found there.
 fn terms(session: &Session, live: &Live) -> String {
-    format!("{} work={} retention={}", places(live), session.config.work(), session.config.retention_secs())
+    let over: Vec<_> = live.talkbox.backends().transports.iter().map(|(name, _)| name.as_str()).collect();
+    let (work, retention) = (session.config.work(), session.config.retention_secs());
+    format!("{} work={work} retention={retention} over={}", places(live), over.join(","))
 }
 
 fn places(live: &Live) -> String {

@@ -90,6 +90,10 @@ pub(crate) enum Command {
     Outbox(cmd::outbox::Arguments),
     /// Mailboxes, store, outbox, and who can be reached
     Status(cmd::status::Arguments),
+    /// How the logs of a mailbox on IPFS stand: months, heads, peers, pins
+    Log(cmd::log::Arguments),
+    /// What pinning services keep
+    Pin(cmd::pin::Arguments),
     /// Show, check or begin the configuration
     Config(cmd::config::Arguments),
     /// The kinds of backend that this program knows

@@ -17,6 +17,7 @@ mod exit;
 mod files;
 mod input;
 mod interrupt;
+mod ipfs;
 mod keyring;
 mod lookup;
 mod output;
@@ -102,6 +103,8 @@ async fn command(session: &Session, command: &Command) -> Outcome {
         Command::Delete(arguments) => Box::pin(cmd::delete::run(session, arguments)).await,
         Command::Outbox(arguments) => Box::pin(cmd::outbox::run(session, arguments)).await,
         Command::Status(arguments) => Box::pin(cmd::status::run(session, arguments)).await,
+        Command::Log(arguments) => Box::pin(cmd::log::run(session, arguments)).await,
+        Command::Pin(arguments) => Box::pin(cmd::pin::run(session, arguments)).await,
         Command::Config(arguments) => Box::pin(cmd::config::run(session, arguments)).await,
         Command::Backend(arguments) => cmd::backend::run(session, arguments),
         Command::Conformance(arguments) => Box::pin(cmd::conformance::run(session, arguments)).await,

@@ -8,6 +8,8 @@ fn main() -> ExitCode {
     let registry = Registry::new()
         .with(memory::backend())
         .with(talkbox_backend_nostr::backend())
-        .with(talkbox_backend_gossip::backend());
+        .with(talkbox_backend_gossip::backend())
+        .with(talkbox_backend_ipfs::backend())
+        .with_composition("hybrid", "ipfs", "nostr");
     talkbox_cli::run(registry)
 }

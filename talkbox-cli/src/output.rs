@@ -40,11 +40,11 @@ impl Output {
     pub(crate) fn start_log(&self, is_service: bool) {
         let level = match self.verbose {
             0 if is_service && self.quiet => "error",
-            0 if is_service => "warn,talkbox_backend_gossip=info",
+            0 if is_service => "warn,talkbox_backend_gossip=info,talkbox_backend_ipfs=info",
             0 => "off",
-            1 if is_service => "info,talkbox_backend_gossip=debug",
+            1 if is_service => "info,talkbox_backend_gossip=debug,talkbox_backend_ipfs=debug",
             1 => {
-                "talkbox=info,talkbox_core=info,talkbox_cli=info,talkbox_backend_nostr=info,talkbox_backend_gossip=info"
+                "talkbox=info,talkbox_core=info,talkbox_cli=info,talkbox_backend_nostr=info,talkbox_backend_gossip=info,talkbox_backend_ipfs=info"
             }
             _ => "debug",
         };

@@ -186,16 +186,17 @@ impl Session {
     /// Where the configuration is wrong.
     pub(crate) async fn open_backends(&self) -> Outcome<Opened> {
         let plan = self.config.plan(&self.registry)?;
-        let folder = self.paths.data().join("backends");
-        let context = |name: &str| {
-            let mut context = OpenContext::new(name);
-            context.clock = Arc::clone(&self.clock);
-            context.data_dir = Some(folder.join(name));
-            context.allow_private = self.config.allow_private();
-            context.proxy = self.config.proxy().cloned();
-            context
-        };
-        Ok(plan.open(&Stack::default(), context).await?)
+        Ok(plan.open(&Stack::default(), |name| self.context(name)).await?)
+    }
+
+    /// What the backend of a name is opened with.
+    pub(crate) fn context(&self, name: &str) -> OpenContext {
+        let mut context = OpenContext::new(name);
+        context.clock = Arc::clone(&self.clock);
+        context.data_dir = Some(self.paths.data().join("backends").join(name));
+        context.allow_private = self.config.allow_private();
+        context.proxy = self.config.proxy().cloned();
+        context
     }
 
     /// Opens everything, with the key of a mailbox where one is given.
@@ -291,8 +292,12 @@ impl Session {
             return Vec::new();
         }
         let Ok(opened) = self.open_backends().await else { return Vec::new() };
-        let holders = opened.mailboxes.iter().flat_map(|(_, mailbox)| mailbox.holders());
-        let hints = holders.filter(|holder| holder.scheme() == "nostr").map(|holder| holder.rest().to_owned());
+        // Also those of a backend that only finds: that is what a hint is for.
+        let hints = opened
+            .holders()
+            .into_iter()
+            .filter(|holder| holder.scheme() == "nostr")
+            .map(|holder| holder.rest().to_owned());
         let hints = hints.take(MAX_HINTS).collect();
         opened.close().await;
         hints

@@ -25,3 +25,23 @@ fn the_demo_speaks_json() {
     assert_eq!(names, ["node", "new", "new", "send", "typo", "crash", "read", "reply", "read"]);
     assert_eq!(lines.last().expect("an end")["demo"], "ok");
 }
+
+#[test]
+fn the_phases_lose_nothing() {
+    let home = Home::new();
+    let lines = home.lines(["demo", "--phases"]);
+    let ids = |name: &str| -> Vec<(String, usize)> {
+        let steps = lines.iter().filter(|line| line["name"] == name);
+        steps
+            .map(|line| {
+                let ids = line["result"]["ids"].as_array().expect("ids");
+                (line["result"]["backend"].as_str().expect("a backend").to_owned(), ids.len())
+            })
+            .collect()
+    };
+    let of = |backend: &str, number| (backend.to_owned(), number);
+    assert_eq!(ids("read"), [of("nostr", 2), of("hybrid", 4), of("ipfs", 6)]);
+    assert_eq!(ids("switch"), [of("hybrid", 2), of("ipfs", 4)]);
+    assert_eq!(ids("restore"), [of("nostr", 2), of("hybrid", 4), of("ipfs", 6)]);
+    assert_eq!(lines.last().expect("an end")["demo"], "ok");
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Home, settings};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "new",
     "id",
     "send",
@@ -15,6 +15,8 @@ const COMMANDS: [&str; 17] = [
     "delete",
     "outbox",
     "status",
+    "log",
+    "pin",
     "config",
     "backend",
     "conformance",

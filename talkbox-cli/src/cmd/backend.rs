@@ -1,6 +1,7 @@
 //! `talkbox backend ls`: the kinds of backend that this program knows.
 
 use serde_json::json;
+use talkbox_core::Composition;
 
 use crate::{
     exit::{Code, Outcome},
@@ -31,6 +32,14 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Outcome {
                 "keys": def.keys,
             }))?;
         }
+        for composition in session.registry.compositions() {
+            session.output.object(&json!({
+                "name": composition.name,
+                "about": about(composition),
+                "mailbox": composition.mailbox,
+                "transport": composition.transport,
+            }))?;
+        }
         return Ok(Code::Done);
     }
     let mut table = Table::new(["BACKEND", "LOCATORS", "SETTINGS", "WHAT IT IS"]);
@@ -38,6 +47,13 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Outcome {
         let schemes = def.schemes.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(" ");
         table.row([def.name.to_owned(), schemes, def.keys.join(" "), def.about.to_owned()]);
     }
+    for composition in session.registry.compositions() {
+        table.row([composition.name.to_owned(), String::new(), "mailbox transport".to_owned(), about(composition)]);
+    }
     table.print(&session.output)?;
     Ok(Code::Done)
+}
+
+fn about(composition: &Composition) -> String {
+    format!("the mailbox of `{}` with the transport of `{}`", composition.mailbox, composition.transport)
 }

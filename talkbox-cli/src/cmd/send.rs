@@ -123,7 +123,7 @@ impl Arguments {
 }
 
 /// Reads an address; a mistyped one is an error with what is possible, and is never sent to a guess.
-fn address(session: &Session, text: &str) -> Outcome<Address> {
+pub(super) fn address(session: &Session, text: &str) -> Outcome<Address> {
     let own: Vec<Shortcode> = session.keyring.list()?.iter().map(|entry| entry.code).collect();
     Address::parse(text).map_err(|error| mistyped(error.known_first(|code| own.contains(code))))
 }

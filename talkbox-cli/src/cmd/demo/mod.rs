@@ -2,6 +2,7 @@
 //! own, over real sockets, with a home of its own for each of the two people: what it shows is what one types.
 
 mod people;
+mod phases;
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +22,24 @@ use crate::{
                         replies, and shows who stores what. Nothing leaves this computer, and nothing stays on it. It \
                         ends with exit code 0 only if every step was what it should be."
 )]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Instead: one mailbox under `nostr`, `hybrid` and `ipfs`, by switching `backend` alone, and nothing lost
+    #[arg(long)]
+    phases: bool,
+}
 
 const QUESTION: &str = "The invoices are in the blue folder.";
 const ANSWER: &str = "Yes please. Who signed it?";
 
-pub(crate) async fn run(session: &Session, _arguments: &Arguments) -> Outcome {
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let mut demo = Demo { session, step: 0, began: Instant::now() };
     let stage = Stage::new()?;
     demo.title()?;
-    demo.play(&stage).await?;
+    if arguments.phases {
+        demo.play_phases(&stage).await?;
+    } else {
+        demo.play(&stage).await?;
+    }
     demo.end()
 }
 
@@ -42,7 +51,7 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     async fn play(&mut self, stage: &Stage) -> Outcome<()> {
-        let node = NodeProcess::start(stage, None).await?;
+        let node = NodeProcess::start(stage, "node", None).await?;
         let url = node.url().to_owned();
         self.step("node", "A node starts: a relay that keeps sealed messages", "talkbox node", json!({"url": url}))?;
         self.tell("listens", &url)?;
@@ -85,7 +94,7 @@ impl Demo<'_> {
         self.tell("refused", &format!("exit code 2; possible: {code}"))?;
 
         node.kill().await?;
-        let node = NodeProcess::start(stage, Some(&url)).await?;
+        let node = NodeProcess::start(stage, "node", Some(&url)).await?;
         self.step(
             "crash",
             "The node is killed (SIGKILL) and started again",

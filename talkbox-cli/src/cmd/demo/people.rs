@@ -1,6 +1,6 @@
 //! The people and the node of the demo: processes of this very program.
 
-use std::{ffi::OsStr, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsStr, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -57,29 +57,55 @@ impl Stage {
 pub(super) struct NodeProcess {
     process: Child,
     url: String,
+    /// Where its peer on IPFS is, if it has one.
+    ipfs: String,
 }
 
 impl NodeProcess {
     /// Starts it, at the place of an earlier one where that is given; it listens when this returns.
-    pub(super) async fn start(stage: &Stage, at: Option<&str>) -> Outcome<Self> {
+    pub(super) async fn start(stage: &Stage, name: &str, at: Option<&str>) -> Outcome<Self> {
         let listen = at.and_then(|url| url.strip_prefix("ws://")).unwrap_or("127.0.0.1:0").trim_end_matches('/');
-        let data = stage.file("node-data");
-        let mut process = stage.command("node", &["node", "--listen", listen, "--data", &data]).spawn()?;
+        Self::run(stage, name, &["--listen", listen], 1).await
+    }
+
+    /// Starts one that is a peer on IPFS as well, and keeps what is brought.
+    pub(super) async fn start_peer(stage: &Stage, name: &str) -> Outcome<Self> {
+        let place = ["--listen", "127.0.0.1:0", "--ipfs", "--ipfs-listen", "/ip4/127.0.0.1/tcp/0"];
+        let rest = ["--ipfs-keep", "any", "--ipfs-dht", "off"];
+        Self::run(stage, name, &[&place[..], &rest[..]].concat(), 2).await
+    }
+
+    /// Starts it, and reads so many lines that say where it listens.
+    async fn run(stage: &Stage, name: &str, flags: &[&str], places: usize) -> Outcome<Self> {
+        let data = stage.file(&format!("{name}-data"));
+        let arguments = [&["node", "--data", &data][..], flags].concat();
+        let mut process = stage.command(name, &arguments).spawn()?;
         let stdout = process.stdout.take().ok_or_else(|| Failure::internal("the node has no output"))?;
         let mut lines = BufReader::new(stdout).lines();
-        let line = timeout(PATIENCE, lines.next_line()).await;
-        let line = line.map_err(|_| Failure::timeout("the node does not start"))??;
-        let Some(line) = line else {
-            let output = process.wait_with_output().await?;
-            return Err(failed("talkbox node", &output.stderr));
-        };
-        let told: Value = serde_json::from_str(&line).map_err(Failure::internal)?;
-        let url = told["url"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { process, url })
+        let (mut url, mut ipfs) = (String::new(), String::new());
+        for _ in 0..places {
+            let line = timeout(PATIENCE, lines.next_line()).await;
+            let line = line.map_err(|_| Failure::timeout("the node does not start"))??;
+            let Some(line) = line else {
+                let output = process.wait_with_output().await?;
+                return Err(failed("talkbox node", &output.stderr));
+            };
+            let told: Value = serde_json::from_str(&line).map_err(Failure::internal)?;
+            for (place, member) in [(&mut url, "url"), (&mut ipfs, "ipfs")] {
+                if let Some(text) = told[member].as_str() {
+                    text.clone_into(place);
+                }
+            }
+        }
+        Ok(Self { process, url, ipfs })
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(super) fn ipfs(&self) -> &str {
+        &self.ipfs
     }
 
     /// Kills it at once, as a power cut would.
@@ -91,18 +117,32 @@ impl NodeProcess {
 /// Somebody's computer.
 pub(super) struct Home<'a> {
     stage: &'a Stage,
-    name: &'static str,
+    name: String,
 }
 
 impl<'a> Home<'a> {
     /// One that knows a relay.
-    pub(super) fn new(stage: &'a Stage, name: &'static str, relay: &str) -> Outcome<Self> {
-        let folder = stage.folder.path().join(name);
-        files::private_folder(&folder)?;
+    pub(super) fn new(stage: &'a Stage, name: &str, relay: &str) -> Outcome<Self> {
         // The record of the mailbox leads to this computer, which addresses of others otherwise may not.
         let config = format!("backend = \"nostr\"\nallow_private = true\n\n[backends.nostr]\nrelays = [\"{relay}\"]\n");
-        files::create(&folder.join("config.toml"), &config)?;
-        Ok(Self { stage, name })
+        Self::with(stage, name, &config)
+    }
+
+    /// One with this configuration.
+    pub(super) fn with(stage: &'a Stage, name: &str, config: &str) -> Outcome<Self> {
+        let home = Self { stage, name: name.to_owned() };
+        files::private_folder(&home.folder())?;
+        home.configure(config)?;
+        Ok(home)
+    }
+
+    /// Gives it this configuration.
+    pub(super) fn configure(&self, config: &str) -> Outcome<()> {
+        Ok(fs::write(self.folder().join("config.toml"), config)?)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.stage.folder.path().join(&self.name)
     }
 
     /// What a command answers, object by object.
@@ -134,7 +174,7 @@ impl<'a> Home<'a> {
     }
 
     async fn output(&self, arguments: &[&str]) -> Outcome<std::process::Output> {
-        let output = timeout(PATIENCE, self.stage.command(self.name, arguments).output()).await;
+        let output = timeout(PATIENCE, self.stage.command(&self.name, arguments).output()).await;
         Ok(output.map_err(|_| Failure::timeout(format!("`talkbox {}` does not end", arguments.join(" "))))??)
     }
 }

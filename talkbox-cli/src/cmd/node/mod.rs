@@ -1,5 +1,6 @@
 //! `talkbox node`: a relay that keeps envelopes for mailboxes, until it is asked to end; and what an operator asks of one.
 
+mod ipfs;
 mod mesh;
 mod settings;
 mod store;
@@ -13,6 +14,7 @@ use std::{
 
 use serde_json::json;
 use talkbox_backend_gossip::{Node, NodeContext, node::health};
+use talkbox_backend_ipfs::PinSettings;
 use talkbox_core::{Error, ErrorKind};
 
 use self::settings::Settings;
@@ -29,7 +31,8 @@ use crate::{
                         it on the same port. Nodes that name each other as peers hold the same. For senders elsewhere \
                         give it a certificate, or put a proxy before it that gives wss:// and name that with \
                         --public-url; a proxy on another computer has to be named with --trusted-proxy, or all its \
-                        clients count as one address.\n\nIt logs to standard error; -v shows connections, -q errors \
+                        clients count as one address.\n\nWith --ipfs it is a peer on IPFS as well, under the same key: \
+                        it prints the addresses that belong into `peers` of [backends.ipfs].\n\nIt logs to standard error; -v shows connections, -q errors \
                         alone. Ctrl-C or SIGTERM end it; what it acknowledged is on the disk."
 )]
 pub(crate) struct Arguments {
@@ -108,6 +111,16 @@ fn default_folder(session: &Session) -> PathBuf {
     session.paths.data().join("node")
 }
 
+/// The pinning services of the node with these settings, and the folder of its peer on IPFS.
+///
+/// # Errors
+/// Those of the file.
+pub(crate) fn pins(session: &Session, settings: &Path, data: Option<&Path>) -> Outcome<(Vec<PinSettings>, PathBuf)> {
+    let (pins, folder) = settings::pins(settings)?;
+    let folder = data.map(Path::to_owned).or(folder).unwrap_or_else(|| default_folder(session));
+    Ok((pins, folder.join(ipfs::FOLDER)))
+}
+
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     let output = &session.output;
     match &arguments.action {
@@ -135,10 +148,22 @@ impl Arguments {
 
 async fn serve(session: &Session, settings: &Settings) -> Outcome {
     let config = settings.read(default_folder(session))?;
+    let beside = settings.read_ipfs(session).await?;
     let (listen, data) = (config.listen, config.data.clone().unwrap_or_default());
     let node = match Node::start(config, NodeContext::default()).await {
         Ok(node) => node,
         Err(error) => return Err(not_started(error, listen, &data)),
+    };
+    let peer = match beside {
+        None => None,
+        // After the node: whoever has its folder has that of the peer, and its key is there.
+        Some(config) => match ipfs::start(config, &data).await {
+            Ok(peer) => Some(peer),
+            Err(failure) => {
+                node.shutdown().await;
+                return Err(failure);
+            }
+        },
     };
     // From before it is told: whoever hears that it listens may ask it to end at once.
     let asked = interrupt::requested();
@@ -147,6 +172,7 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
     } else {
         session.output.line(format_args!("listening on {}", node.url()))
     };
+    let told = told.and_then(|()| peer.as_ref().map_or(Ok(()), |peer| ipfs::tell(&session.output, peer)));
     // Where nobody hears that it listens, it does not stay behind.
     if told.is_ok() {
         tell_manager(State::Ready);
@@ -154,7 +180,13 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
         tell_manager(State::Stopping);
     }
     session.output.note("closing");
-    node.shutdown().await;
+    // Both at once: a service manager waits for neither longer than for one.
+    let peer_ends = async {
+        if let Some(peer) = peer {
+            peer.shutdown().await;
+        }
+    };
+    tokio::join!(node.shutdown(), peer_ends);
     told.map(|()| Code::Done)
 }
 

@@ -9,9 +9,14 @@ use talkbox_backend_gossip::{
     Limits, NodeConfig,
     node::{Subnet, TlsFiles},
 };
+use talkbox_backend_ipfs::{IpfsNodeConfig, PinSettings};
 use talkbox_core::{Error, ErrorKind, pow};
 
-use crate::exit::Failure;
+use super::ipfs;
+use crate::{
+    exit::{Failure, Outcome},
+    session::Session,
+};
 
 /// Where a node listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7447);
@@ -94,6 +99,8 @@ pub(crate) struct Settings {
     trusted_proxies: Vec<Subnet>,
     #[command(flatten)]
     bounds: Bounds,
+    #[command(flatten)]
+    ipfs: ipfs::Flags,
 }
 
 /// What an operator most often sets. Its defaults are those of [`Limits`], which a test compares.
@@ -157,8 +164,8 @@ impl Settings {
     /// # Errors
     /// Bad input where the file cannot be read, or holds what is no setting.
     pub(super) fn read(&self, data: PathBuf) -> Result<NodeConfig, Failure> {
-        let (mut config, listens) = match &self.settings {
-            None => (NodeConfig::default(), false),
+        let File { mut config, listens, .. } = match &self.settings {
+            None => File::default(),
             Some(path) => read_file(path)?,
         };
         if !listens {
@@ -168,6 +175,15 @@ impl Settings {
         self.set(&mut config);
         config.data.get_or_insert(data);
         Ok(config)
+    }
+
+    /// The settings of the peer on IPFS that runs beside the node, if one does.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); those of [`ipfs::Flags::read`].
+    pub(super) async fn read_ipfs(&self, session: &Session) -> Outcome<Option<IpfsNodeConfig>> {
+        let file = self.settings.as_deref().map(read_file).transpose()?;
+        self.ipfs.read(session, file.and_then(|file| file.ipfs)).await
     }
 
     fn set(&self, config: &mut NodeConfig) {
@@ -209,8 +225,25 @@ fn set_list(of: &mut Vec<String>, given: &[String]) {
     }
 }
 
-/// The settings of a file, and whether it says where to listen.
-fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
+/// The pinning services that a settings file names for the peer on IPFS, and the folder of the node, where it names one.
+///
+/// # Errors
+/// Bad input where the file cannot be read, or holds what is no setting.
+pub(super) fn pins(path: &Path) -> Outcome<(Vec<PinSettings>, Option<PathBuf>)> {
+    let file = read_file(path)?;
+    Ok((file.ipfs.map(|table| table.pins).unwrap_or_default(), file.config.data))
+}
+
+/// What a file says.
+#[derive(Default)]
+struct File {
+    config: NodeConfig,
+    /// Whether it says where to listen.
+    listens: bool,
+    ipfs: Option<ipfs::Table>,
+}
+
+fn read_file(path: &Path) -> Result<File, Failure> {
     let invalid = |why: String| {
         let error = Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display());
         Failure::from(error).hint("correct it there; `talkbox node --help` names what can be set, and deploy/node.toml of the project all of it")
@@ -218,13 +251,16 @@ fn read_file(path: &Path) -> Result<(NodeConfig, bool), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
     let wrong = |error: toml::de::Error| invalid(format!("the settings of the node are wrong: {error}"));
-    let config: NodeConfig = toml::from_str(&text).map_err(wrong)?;
-    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let beside = table.remove("ipfs").map(toml::Value::try_into).transpose().map_err(wrong)?;
+    // From the text, where that is all of it: then a mistake is told with its line.
+    let config: NodeConfig =
+        if beside.is_none() { toml::from_str(&text) } else { table.clone().try_into() }.map_err(wrong)?;
     // As the flag: nobody does more.
     if config.limits.min_work > pow::MAX_BITS {
         return Err(invalid(format!("the setting min_work has to be at most {}", pow::MAX_BITS)));
     }
-    Ok((config, table.contains_key("listen")))
+    Ok(File { config, listens: table.contains_key("listen"), ipfs: beside })
 }
 
 impl Bounds {

@@ -1,0 +1,151 @@
+//! `talkbox pin`: what pinning services keep of the mailboxes on IPFS.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use talkbox_backend_ipfs::{PinList, PinReport};
+use talkbox_core::{MailboxId, Timestamp};
+
+use crate::{
+    exit::{Code, Failure, Outcome},
+    ipfs,
+    output::{BAD, BOLD, DIM, Output, Table},
+    session::Session,
+    text::{one_line, rfc3339},
+    view::short_key,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Services are named by `pins` under [backends.ipfs], or under [ipfs] in the settings of a node; \
+                        docs/ipfs.md tells how."
+)]
+pub(crate) struct Arguments {
+    /// Those of the node with these settings, instead of one's own
+    #[arg(long, global = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// The folder of that node, where its settings do not name it [default: `node` in the data folder]
+    #[arg(long, global = true, value_name = "DIR", requires = "settings")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// How each month stands at each service
+    Status,
+    /// Every request that each service has, in its own words
+    Ls,
+}
+
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
+    let (pins, context) = match &arguments.settings {
+        None => {
+            let (config, context) = ipfs::backend(session)?;
+            (talkbox_backend_ipfs::pin_settings(config)?, context)
+        }
+        Some(settings) => {
+            let (pins, folder) = super::node::pins(session, settings, arguments.data.as_deref())?;
+            let mut context = session.context("node");
+            context.data_dir = Some(folder);
+            (pins, context)
+        }
+    };
+    match arguments.command {
+        None | Some(Command::Status) => {
+            let mut pins = ipfs::wait(session, talkbox_backend_ipfs::pin_status(&pins, &context)).await?;
+            // A month in which nothing came yet.
+            pins.retain(|pin| pin.of > 0);
+            status(session, &pins)
+        }
+        Some(Command::Ls) => {
+            if session.is_offline() {
+                return Err(Failure::input("the services cannot be asked with `--offline`"));
+            }
+            session.output.progress("asking the services …");
+            let lists = ipfs::wait(session, talkbox_backend_ipfs::pin_list(&pins, &context)).await;
+            session.output.progress_done();
+            list(&session.output, &lists?)
+        }
+    }
+}
+
+fn status(session: &Session, pins: &[PinReport]) -> Outcome {
+    let output = &session.output;
+    if output.is_json() {
+        for pin in pins {
+            output.object(pin)?;
+        }
+        return Ok(Code::Done);
+    }
+    if pins.is_empty() {
+        output.note("there is no log here yet that could be pinned");
+        return Ok(Code::Done);
+    }
+    let own = session.keyring.list()?;
+    table(output, pins, |pin| {
+        // Its name is `talkbox/1/<key>/<month>`.
+        let mut parts = pin.name.rsplit('/');
+        let (month, key) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let mailbox = MailboxId::from_hex(key).ok();
+        let name = mailbox.and_then(|id| own.iter().find(|entry| entry.id == id)).map(|entry| entry.name.clone());
+        let name = name.or_else(|| mailbox.as_ref().map(short_key)).unwrap_or_default();
+        format!("{name} {month}")
+    })?;
+    Ok(Code::Done)
+}
+
+/// How logs stand, each under a name.
+pub(super) fn table(output: &Output, pins: &[PinReport], name: impl Fn(&PinReport) -> String) -> Outcome<()> {
+    let mut table = Table::new(["PIN SERVICE", "LOG", "STATE", "PINNED", "TRIES", "LAST", "DETAILS"]);
+    for pin in pins {
+        table.row([
+            pin.service.clone(),
+            name(pin),
+            pin.state.to_owned(),
+            format!("{} of {}", pin.covered, pin.of),
+            pin.attempts.to_string(),
+            pin.tried_at.filter(|time| *time > Timestamp(0)).map_or_else(String::new, rfc3339),
+            one_line(pin.details.as_deref().unwrap_or_default(), 120),
+        ]);
+    }
+    table.print(output)
+}
+
+fn list(output: &Output, lists: &[PinList]) -> Outcome {
+    let failed = lists.iter().any(|list| list.error.is_some());
+    let code = if failed { Code::Unreachable } else { Code::Done };
+    if output.is_json() {
+        for list in lists {
+            output.object(&json!({
+                "service": list.service,
+                "pins": list.pins,
+                "unreadable": list.unreadable,
+                "has_more": list.has_more,
+                "error": list.error,
+            }))?;
+        }
+        return Ok(code);
+    }
+    for list in lists {
+        output.line(format_args!("{BOLD}{}{BOLD:#}  {} requests", list.service, list.pins.len()))?;
+        if let Some(error) = &list.error {
+            output.line(format_args!("  {BAD}{}{BAD:#}", one_line(error, 200)))?;
+        }
+        for pin in &list.pins {
+            let name = pin.name.as_deref().or(pin.log.as_deref()).unwrap_or("(no name)");
+            output.line(format_args!("  {:<8} {}  {}", pin.state, one_line(&pin.cid, 80), one_line(name, 100)))?;
+            let details = pin.details.as_deref().map(|details| one_line(details, 120)).unwrap_or_default();
+            let (request, created) = (one_line(&pin.request, 80), one_line(&pin.created, 40));
+            output.line(format_args!("  {DIM}         {request}  {created}  {details}{DIM:#}"))?;
+        }
+        if list.unreadable > 0 {
+            output.line(format_args!("  {} of them could not be read", list.unreadable))?;
+        }
+        if list.has_more {
+            output.line("  there are more than were asked for")?;
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,289 @@
+//! Mailboxes on IPFS: a peer beside a node, owners and senders on it, and what the commands say of it.
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use common::{Home, Ran, Relay, finish};
+use serde_json::{Value, json};
+
+/// A node with a peer on IPFS.
+struct Peer {
+    process: Child,
+    told: BufReader<ChildStdout>,
+    /// Where it is, as it goes into `peers`.
+    address: String,
+}
+
+impl Peer {
+    fn start(home: &Home, more: &[&str]) -> Self {
+        let mut command = home.command(["node", "--listen", "127.0.0.1:0"]);
+        command.args(more);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut told = BufReader::new(process.stdout.take().expect("piped"));
+        let mut line = || {
+            let mut line = String::new();
+            told.read_line(&mut line).expect("it listens");
+            line.trim().strip_prefix("listening on ").expect("a place").to_owned()
+        };
+        assert!(line().starts_with("ws://"));
+        let address = line();
+        assert!(address.starts_with("/ip4/127.0.0.1/tcp/") && address.contains("/p2p/16Uiu2HA"), "{address}");
+        Self { process, told, address }
+    }
+
+    /// One that keeps whatever is brought.
+    fn any(home: &Home) -> Self {
+        Self::start(home, &[IPFS, &["--ipfs-keep", "any"]].concat())
+    }
+
+    fn uri(&self) -> String {
+        format!("ipfs:{}", self.address)
+    }
+
+    fn stop(mut self) -> Ran {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(sent.expect("runs").success());
+        self.process.stdout = Some(self.told.into_inner());
+        finish(self.process).success()
+    }
+}
+
+const IPFS: &[&str] = &["--ipfs", "--ipfs-listen", "/ip4/127.0.0.1/tcp/0", "--ipfs-dht", "off"];
+
+/// Somebody with these peers.
+fn home(backend: &str, peers: &[&str], more: &str) -> Home {
+    let home = Home::new();
+    home.write(
+        "config.toml",
+        &format!(
+            "backend = \"{backend}\"\nallow_private = true\n[backends.ipfs]\npeers = {}\ndht = \"off\"\n{more}",
+            json!(peers)
+        ),
+    );
+    home
+}
+
+fn id(peer: &str) -> &str {
+    peer.rsplit('/').next().expect("an id")
+}
+
+#[test]
+fn a_node_with_a_peer_holds_a_mailbox_and_its_log_is_shown() {
+    let node = Home::new();
+    let peer = Peer::any(&node);
+    // One flag is enough, for the owner and for the sender.
+    let (ada, bob) = (Home::new(), Home::new());
+    for home in [&ada, &bob] {
+        home.write("config.toml", "allow_private = true\n");
+    }
+    let uri = peer.uri();
+    ada.run(["new", "tips", "--plain-key", "-b", &uri]).success();
+    let code = ada.code();
+    let sent = bob.json(["send", &code, "over a peer", "-b", &uri]);
+    assert_eq!((&sent["state"], &sent["stored"][0]["holder"]), (&"stored".into(), &uri.as_str().into()), "{sent}");
+    let read = ada.lines(["read", "-b", &uri]);
+    assert_eq!(read.iter().map(|line| line["body"].clone()).collect::<Vec<_>>(), ["over a peer"]);
+
+    let log = ada.json(["log", "-b", &uri]);
+    let month = &log["months"][0];
+    assert_eq!((&month["entries"], &month["waiting"], &month["head_count"]), (&1.into(), &0.into(), &1.into()));
+    assert!(month["address"].as_str().expect("an address").starts_with("/orbitdb/zdpu"), "{log}");
+    assert!(month["heads"][0].as_str().expect("a head").starts_with("zdpu"), "{log}");
+    assert_eq!((&log["asked"], &log["peers"][0]["reachable"]), (&true.into(), &true.into()), "{log}");
+    let there = json!([{"month": month["month"], "entries": 1, "behind": 0}]);
+    assert_eq!(log["peers"][0]["months"], there, "{log}");
+    // The sender sees the same log by the code, and whoever has nothing here as well.
+    assert_eq!(bob.json(["log", &code, "-b", &uri])["months"][0]["heads"], month["heads"]);
+    let npub = ada.run(["id", "--npub"]).success().stdout;
+    let eve = Home::new();
+    assert_eq!(eve.json(["log", npub.trim(), "-b", &uri])["months"][0]["heads"], month["heads"]);
+    let shown = ada.run(["log", "-b", &uri]).success().stdout;
+    assert!(shown.contains("in step") && shown.contains("reachable") && shown.contains(&code), "{shown}");
+
+    // It ends gracefully, and is the same one when it starts again.
+    let before = peer.address.clone();
+    let logged = peer.stop().stderr;
+    for words in ["the peer on IPFS listens", "the peer on IPFS has stopped", "the node has stopped"] {
+        assert!(logged.contains(words), "{words}: {logged}");
+    }
+    let away = ada.json(["log", "-b", &uri]);
+    assert_eq!((&away["peers"][0]["reachable"], &away["months"][0]["entries"]), (&false.into(), &1.into()), "{away}");
+    assert!(away["peers"][0]["error"].is_string(), "{away}");
+    let offline = ada.json(["log", "--offline", "-b", &uri]);
+    assert_eq!((&offline["asked"], &offline["peers"]), (&false.into(), &json!([])), "{offline}");
+    assert_eq!(offline["months"], log["months"]);
+    let again = Peer::any(&node);
+    assert_eq!(id(&again.address), id(&before));
+    let words = ada.secret("tips").to_nsec();
+    let other = Home::new();
+    other.write("config.toml", "allow_private = true\n");
+    let uri = again.uri();
+    other.run_with_input(["new", "--plain-key", "--nsec-file", "-", "-b", &uri], words.as_bytes()).success();
+    let read = other.lines(["read", "-b", &uri]);
+    assert_eq!(read.iter().map(|line| line["body"].clone()).collect::<Vec<_>>(), ["over a peer"]);
+}
+
+#[test]
+fn one_peer_is_behind_and_the_log_says_so() {
+    let (one, other) = (Home::new(), Home::new());
+    let (first, second) = (Peer::any(&one), Peer::any(&other));
+    let ada = home("ipfs", &[&first.address, &second.address], "");
+    ada.run(["new", "tips", "--plain-key"]).success();
+    let code = ada.code();
+    // The record names both.
+    let bob = home("ipfs", &[&first.address], "");
+    let sent = bob.json(["send", &code, "to both"]);
+    assert_eq!(sent["stored"].as_array().map(Vec::len), Some(2), "{sent}");
+    second.stop();
+    bob.run(["send", &code, "to one", "--min-acks", "1"]).success();
+    let second = Peer::any(&other);
+    let ada = {
+        let more = home("ipfs", &[&first.address, &second.address], "");
+        let words = ada.secret("tips").to_nsec();
+        more.run_with_input(["new", "tips", "--plain-key", "--no-announce", "--nsec-file", "-"], words.as_bytes());
+        more
+    };
+    let log = ada.json(["log"]);
+    let peers = log["peers"].as_array().expect("peers");
+    let of = |peer: &Peer| {
+        let named = format!("ipfs:{}", peer.address);
+        let month = &peers.iter().find(|one| one["holder"] == named).expect("named")["months"][0];
+        (month["entries"].clone(), month["behind"].clone())
+    };
+    assert_eq!((of(&first), of(&second)), ((2.into(), 0.into()), (1.into(), 1.into())), "{log}");
+    assert!(ada.run(["log"]).success().stdout.contains("1 behind"));
+}
+
+#[test]
+fn a_peer_keeps_those_that_it_is_told_to() {
+    let owner = Home::new();
+    owner.run(["new", "tips", "--plain-key"]).success();
+    let (code, npub) = (owner.code(), owner.run(["id", "--npub"]).success().stdout.trim().to_owned());
+    // The code of a mailbox of this computer is known there, and nowhere else.
+    let by_code = Peer::start(&owner, &[IPFS, &["--ipfs-keep", &code]].concat());
+    let elsewhere = Home::new();
+    let refused = elsewhere.run([&["node", "--listen", "127.0.0.1:0"], IPFS, &["--ipfs-keep", &code]].concat()).ends(3);
+    assert!(refused.stderr.contains(&code) && refused.stderr.contains("npub"), "{}", refused.stderr);
+    let by_npub = Peer::start(&elsewhere, &[IPFS, &["--ipfs-keep", &npub]].concat());
+    owner.write(
+        "config.toml",
+        &format!(
+            "backend = \"ipfs\"\nallow_private = true\n[backends.ipfs]\ndht = \"off\"\npeers = {}\n",
+            json!([by_code.address, by_npub.address])
+        ),
+    );
+    owner.run(["read"]).success();
+    let bob = home("ipfs", &[&by_npub.address], "");
+    let sent = bob.json(["send", &code, "kept"]);
+    assert_eq!(sent["stored"].as_array().map(Vec::len), Some(2), "{sent}");
+    // Somebody else's mail is kept by neither.
+    let other = home("ipfs", &[&by_npub.address], "");
+    other.run(["new", "other", "--plain-key"]).success();
+    let npub = other.run(["id", "--npub"]).success().stdout;
+    let ran = other.run(["send", npub.trim(), "x", "--json"]);
+    assert!(!ran.stdout.contains("\"stored\":[{"), "{}", ran.stdout);
+}
+
+#[test]
+fn hybrid_needs_no_table_and_finds_on_relays_what_lives_on_peers() {
+    let (relay, node) = (Relay::start(), Home::new());
+    let peer = Peer::any(&node);
+    let relays = format!("[backends.nostr]\nrelays = [\"{}\"]\n", relay.url);
+    let (ada, bob) = (home("hybrid", &[&peer.address], &relays), home("hybrid", &[], &relays));
+    let made = ada.json(["new", "tips", "--plain-key"]);
+    assert!(made["announced"]["stored"].to_string().contains("nostr:"), "{made}");
+    // The sender has no peer of his own: the record says where the mail goes.
+    let sent = bob.json(["send", &ada.code(), "the best of both"]);
+    assert_eq!(sent["stored"][0]["holder"], peer.uri(), "{sent}");
+    assert_eq!(ada.bodies(), ["the best of both"]);
+    let shown = ada.run(["config", "check"]).success().stdout;
+    assert!(shown.contains("mailboxes  ipfs\ntransports nostr"), "{shown}");
+}
+
+#[test]
+fn a_peer_that_cannot_run_says_why() {
+    let home = Home::new();
+    let refused = |arguments: &[&str], told: &[&str]| {
+        let ran = home.run([&["node", "--listen", "127.0.0.1:0"], arguments].concat());
+        assert_ne!(ran.code, Some(0), "{arguments:?}");
+        for words in told {
+            assert!(ran.stderr.contains(words), "{arguments:?}: {}", ran.stderr);
+        }
+    };
+    refused(&["--ipfs-keep", "any"], &["--ipfs-keep", "add `--ipfs`"]);
+    refused(&["--ipfs", "--ipfs-listen", "here"], &["here", "--ipfs-listen /ip4/"]);
+    refused(&["--ipfs", "--ipfs-peer", "/ip4/192.0.2.7/tcp/1"], &["/ip4/192.0.2.7/tcp/1", "ends with its id"]);
+    refused(&["--ipfs", "--ipfs-keep", "nonsense"], &["nonsense", "npub"]);
+    refused(&["--ipfs", "--ipfs-dht", "on"], &["`off`, `client` or `server`"]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().expect("an address").port());
+    refused(&["--ipfs", "--ipfs-listen", &place, "--ipfs-keep", "any"], &["another program", "tcp/0"]);
+    // The node has ended with it: its folder is free again.
+    let settings = home.write("node.toml", "[ipfs]\nlistn = []\n");
+    refused(&["--settings", settings.to_str().expect("text")], &["listn"]);
+    let table = "name = \"mine\"\n[ipfs]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkeep = [\"any\"]\ndht = \"off\"\n";
+    let settings = home.write("node.toml", table);
+    Peer::start(&home, &["--settings", settings.to_str().expect("text")]).stop();
+}
+
+#[test]
+fn pins_are_listed_in_the_words_of_the_service() {
+    let bare = home("ipfs", &[], "");
+    let none = bare.run(["pin", "ls"]).ends(2).stderr;
+    assert!(none.contains("no pinning service") && none.contains("token_file"), "{none}");
+    let settings = bare.write("node.toml", "[ipfs]\n");
+    let none = bare.run(["pin", "status", "--settings", settings.to_str().expect("text")]).ends(2).stderr;
+    assert!(none.contains("no pinning service") && none.contains("token_file"), "{none}");
+
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = server.local_addr().expect("an address");
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().expect("connects");
+        let (mut request, mut part) = (Vec::new(), [0; 1024]);
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = stream.read(&mut part).expect("reads");
+            request.extend_from_slice(&part[..read]);
+        }
+        let cid = "bafyreib6pzdbnqaqimgpuvjwgxvyl4njlvlr4itwjfsqvoxbj3l7cvgfsq";
+        let body =
+            json!({"count": 1, "results": [{"requestid": "r1", "status": "pinned", "created": "2026-11-30T10:00:00Z",
+            "pin": {"cid": cid, "name": "talkbox"}, "delegates": []}]})
+            .to_string();
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).expect("answers");
+        String::from_utf8_lossy(&request).to_ascii_lowercase()
+    });
+    let ada = Home::new();
+    let token = ada.write("token", "s3cr3t\n");
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("is mine");
+    ada.write(
+        "config.toml",
+        &format!(
+            "backend = \"ipfs\"\n[backends.ipfs]\ndht = \"off\"\n\
+             pins = [{{ name = \"mine\", endpoint = \"http://{place}/psa\", token_file = \"{}\" }}]\n",
+            token.display()
+        ),
+    );
+    let listed = ada.json(["pin", "ls"]);
+    let request = serving.join().expect("served");
+    assert!(request.starts_with("get /psa/pins?") && request.contains("authorization: bearer s3cr3t"), "{request}");
+    let pin = &listed["pins"][0];
+    assert_eq!((&pin["request"], &pin["state"], &pin["name"]), (&"r1".into(), &"pinned".into(), &"talkbox".into()));
+    // Nothing is here yet that could be pinned.
+    assert_eq!(ada.lines(["pin", "status"]), Vec::<Value>::new());
+    // A node names its own.
+    let table =
+        format!("[ipfs]\npins = [{{ name = \"theirs\", endpoint = \"http://{place}\", token_file = \"/no\" }}]\n");
+    let settings = ada.write("node.toml", &table);
+    let theirs = ada.run(["pin", "ls", "--settings", settings.to_str().expect("text")]).ends(4);
+    assert!(theirs.stdout.contains("theirs"), "{}", theirs.stdout);
+    let away = ada.run(["pin", "ls"]).ends(4);
+    assert!(away.stdout.contains("mine") && !away.stdout.contains("s3cr3t"), "{}", away.stdout);
+}
