@@ -1,16 +1,19 @@
 //! The task that owns the swarm. It does what it is asked, tells what happens, and decides nothing: what takes longer
 //! than a moment is done by tasks beside it, which ask through [`Link`](super::link::Link).
 
+mod dht;
+mod words;
+
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use cid::Cid;
 use futures_util::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
-    gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, PublishError},
+    Multiaddr, PeerId,
+    gossipsub::{self, IdentTopic, MessageAcceptance, PublishError},
     identify,
-    kad::{self, QueryId, QueryResult, RecordKey},
+    kad::{QueryId, RecordKey},
     ping,
     swarm::{
         self, SwarmEvent,
@@ -20,6 +23,7 @@ use libp2p::{
 use talkbox_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use self::words::{Command, Fetched, Happening};
 use super::{
     address::PeerAddress,
     reach::Reach,
@@ -31,87 +35,6 @@ use crate::bitswap;
 const MAX_ADDRESSES: usize = 16;
 /// Look-ups of providers of blocks at one time: each asks some twenty peers.
 const MAX_LOOKUPS: usize = 32;
-/// Providers of one key that are told: enough to find one that is there.
-const MAX_PROVIDERS: usize = 20;
-
-/// Peers of the DHT that are enough to announce something to: twice as many as are told of it.
-const ENOUGH_OF_DHT: usize = 32;
-
-/// What the task is asked.
-pub(super) enum Command {
-    /// Connects to a peer, unless it is connected.
-    Connect {
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        done: oneshot::Sender<Result<()>>,
-    },
-    Subscribe(String),
-    Unsubscribe(String),
-    /// Who of the connected peers is subscribed.
-    Subscribers(String, oneshot::Sender<Vec<PeerId>>),
-    Publish(String, Bytes),
-    /// What is to become of a message that [`Happening::Message`] told of.
-    Judge {
-        message: MessageId,
-        source: PeerId,
-        verdict: MessageAcceptance,
-    },
-    /// Fetches blocks: from these peers, or from all that are connected.
-    Want {
-        cids: Vec<Cid>,
-        from: Vec<PeerId>,
-        found: mpsc::Sender<Fetched>,
-    },
-    /// Nobody waits for these any more.
-    Unwant(Vec<Cid>),
-    /// These are here now.
-    Arrived(Vec<Cid>),
-    Provide(RecordKey),
-    StopProviding(RecordKey),
-    /// Who provides a key; ends when no more are found.
-    Providers(RecordKey, mpsc::Sender<PeerId>),
-    /// Ends it.
-    Close(oneshot::Sender<()>),
-}
-
-/// What became of a wanted block.
-#[derive(Clone, Debug)]
-pub(super) struct Fetched {
-    pub(super) cid: Cid,
-    /// `None` where nobody who could be asked has it.
-    pub(super) bytes: Option<Bytes>,
-}
-
-/// What happens, for whoever keeps logs.
-#[derive(Debug)]
-pub(super) enum Happening {
-    /// The last connection to a peer was lost.
-    Disconnected(PeerId),
-    /// A peer listens to a topic from now on.
-    Subscribed {
-        peer: PeerId,
-        topic: String,
-    },
-    /// It does not any more.
-    Unsubscribed {
-        peer: PeerId,
-        topic: String,
-    },
-    /// A peer has introduced itself: where it is that others may go, and what it speaks.
-    Introduced {
-        peer: PeerId,
-        places: Vec<Multiaddr>,
-        protocols: Vec<StreamProtocol>,
-    },
-    /// More peers of the DHT are known, where few were before.
-    Reached,
-    Message {
-        topic: String,
-        message: MessageId,
-        source: PeerId,
-        data: Bytes,
-    },
-}
 
 /// Somebody who waits for a block.
 struct Waiting {
@@ -360,19 +283,6 @@ impl Actor {
         }
     }
 
-    /// What a peer says of itself leads others there: only where they may go.
-    fn introduced(&mut self, peer: PeerId, info: identify::Info) {
-        let places: Vec<_> = info.listen_addrs.into_iter().filter(|place| self.reach.allows(place)).collect();
-        if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
-            && info.protocols.iter().any(|protocol| kad.protocol_names().contains(protocol))
-        {
-            for place in &places {
-                kad.add_address(&peer, place.clone());
-            }
-        }
-        self.happens(Happening::Introduced { peer, places, protocols: info.protocols });
-    }
-
     fn gossip(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
@@ -436,77 +346,6 @@ impl Actor {
         for waiting in self.wanted.remove(&cid).into_iter().flatten() {
             // Each has room for one answer for each block that it asked for.
             let _ = waiting.found.try_send(Fetched { cid, bytes: bytes.cloned() });
-        }
-    }
-
-    fn kad(&mut self, event: kad::Event) {
-        match event {
-            kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetProviders(result), step, .. } => {
-                if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = result {
-                    self.provided(id, providers);
-                }
-                if step.last {
-                    self.looked(id);
-                }
-            }
-            kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
-                let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-                let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
-                // What was announced to nobody, or to few, is announced again; the more are known, the less often.
-                if known.is_power_of_two() && known <= ENOUGH_OF_DHT {
-                    self.happens(Happening::Reached);
-                }
-            }
-            kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {
-                use kad::store::RecordStore as _;
-                let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-                if let Err(error) = kad.store_mut().add_provider(record) {
-                    tracing::debug!(%error, "a provider is not remembered");
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A look-up found providers. They are dialled at once: only while it lasts are their addresses known.
-    fn provided(&mut self, id: QueryId, providers: HashSet<PeerId>) {
-        let own = *self.swarm.local_peer_id();
-        let mut dial = Vec::new();
-        let behaviour = self.swarm.behaviour_mut();
-        match self.lookups.get_mut(&id) {
-            Some(Lookup::Block(cid, seen)) => {
-                behaviour.bitswap.want(*cid, &[]);
-                for peer in providers.into_iter().filter(|peer| *peer != own) {
-                    if seen.len() < MAX_PROVIDERS && seen.insert(peer) {
-                        dial.push(peer);
-                    }
-                }
-            }
-            Some(Lookup::Key(found, seen)) => {
-                for peer in providers.into_iter().filter(|peer| *peer != own) {
-                    if seen.len() < MAX_PROVIDERS && seen.insert(peer) {
-                        // Room for as many as are told.
-                        let _ = found.try_send(peer);
-                        dial.push(peer);
-                    }
-                }
-            }
-            None => {}
-        }
-        for peer in dial.into_iter().filter(|peer| !self.swarm.is_connected(peer)).collect::<Vec<_>>() {
-            let opts = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).build();
-            if let Err(error) = self.swarm.dial(opts) {
-                tracing::debug!(%error, "a provider is not dialled");
-            }
-        }
-    }
-
-    /// A look-up is over.
-    fn looked(&mut self, id: QueryId) {
-        if let Some(Lookup::Block(cid, seen)) = self.lookups.remove(&id)
-            && seen.is_empty()
-        {
-            self.fetched(cid, None);
         }
     }
 }

@@ -7,12 +7,15 @@
 //! head leads to and is not here is fetched: from a peer that speaks `/talkbox/sync/1` all of it in a few round trips,
 //! from others block by block.
 
+mod comparing;
 mod fill;
+mod following;
+mod meeting;
 mod telling;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,24 +25,18 @@ use libp2p::{
     gossipsub::{MessageAcceptance, MessageId},
 };
 use talkbox_core::{Clock, EnvelopeId, Error, ErrorKind, MailboxId, Result};
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, broadcast},
-};
+use tokio::sync::{Semaphore, broadcast};
 
+pub(crate) use self::following::Following;
 use super::{
-    heads,
     link::{Link, MAX_FETCH},
-    replica::LogReplica,
     settings::Keep,
     shares::Shares,
-    streams::Stream,
 };
 use crate::{
-    orbitdb::{Block, Cid, Entry, LogAddress, Month, MonthLog, cid_of_digest, open_months, shown},
+    orbitdb::{Block, Cid, Entry, LogAddress, Month, MonthLog, open_months, shown},
     pinning::Keeper,
     store::{Received, Store, Taken},
-    sync::{self, Digest},
 };
 
 /// What arrived and was not taken yet by a slow reader; it lists again where it missed some.
@@ -129,32 +126,6 @@ impl Followed {
     fn new(log: MonthLog) -> Self {
         let (met, filling, told) = Default::default();
         Self { log, kept: false, readers: 0, met, is_open: false, filling, seeking: None, told }
-    }
-}
-
-/// A log that is followed as long as this is there.
-#[derive(Debug)]
-pub(crate) struct Following {
-    logs: Logs,
-    log: LogAddress,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        let over = self.logs.followed(|followed| {
-            let Some(entry) = followed.get_mut(&self.log) else { return false };
-            entry.readers = entry.readers.saturating_sub(1);
-            let over = entry.readers == 0 && !entry.kept;
-            if over {
-                followed.remove(&self.log);
-            }
-            over
-        });
-        // Without a runtime the swarm has ended, too.
-        if over && let Ok(runtime) = Handle::try_current() {
-            let (logs, log) = (self.logs.clone(), self.log.clone());
-            runtime.spawn(async move { logs.leave(&log).await });
-        }
     }
 }
 
@@ -258,91 +229,6 @@ impl Logs {
     /// Whether mail for a mailbox is kept here: for others, or because this peer's user reads it.
     pub(crate) fn keeps(&self, log: &MonthLog) -> bool {
         self.0.keep.covers(&log.mailbox) || self.follows(&log.definition.address)
-    }
-
-    /// Follows a log from now on, until it is over. It is stored with the first thing that comes for it: that somebody asks for a log makes
-    /// none.
-    ///
-    /// # Errors
-    /// `Unexpected` for an address that names no protocol, which none meets.
-    pub(crate) async fn follow(&self, log: &MonthLog) -> Result<()> {
-        match self.note(log, |entry| entry.kept = true) {
-            true => self.enter(&log.definition.address).await,
-            false => Ok(()),
-        }
-    }
-
-    /// Follows a log as long as what is returned is there.
-    ///
-    /// # Errors
-    /// As [`follow`](Self::follow).
-    pub(crate) async fn follow_while(&self, log: &MonthLog) -> Result<Following> {
-        let address = &log.definition.address;
-        let is_new = self.note(log, |entry| entry.readers += 1);
-        let following = Following { logs: self.clone(), log: address.clone() };
-        if is_new {
-            self.enter(address).await?;
-        }
-        Ok(following)
-    }
-
-    /// Notes that a log is followed. Whether it was not before.
-    fn note(&self, log: &MonthLog, how: impl FnOnce(&mut Followed)) -> bool {
-        self.followed(|followed| {
-            let count = followed.len();
-            how(followed.entry(log.definition.address.clone()).or_insert_with(|| Followed::new(log.clone())));
-            followed.len() > count
-        })
-    }
-
-    async fn enter(&self, log: &LogAddress) -> Result<()> {
-        // In this order: whoever sees the subscription asks for the heads.
-        self.0.link.accept(&protocol(log)?);
-        self.0.link.subscribe(log.as_str()).await;
-        self.exchange_with_all(log).await;
-        Ok(())
-    }
-
-    async fn leave(&self, log: &LogAddress) {
-        self.0.link.unsubscribe(log.as_str()).await;
-        let Ok(protocol) = protocol(log) else { return };
-        self.0.link.refuse(&protocol);
-        // Somebody may have come back meanwhile.
-        if self.follows(log) {
-            self.0.link.accept(&protocol);
-            self.0.link.subscribe(log.as_str()).await;
-        }
-    }
-
-    /// Makes room for one more log: of those for which nothing has come yet one is given up. Whether there is room.
-    pub(super) async fn make_room(&self, most: usize) -> bool {
-        let given_up = self.followed(|followed| {
-            if followed.len() < most {
-                return None;
-            }
-            // Any of them will do: whoever waits for one asks again.
-            Some(followed.iter().find(|(_, entry)| !entry.is_open).map(|(log, _)| log.clone()))
-        });
-        match given_up {
-            None => true,
-            Some(None) => false,
-            Some(Some(log)) => {
-                self.unfollow(&log).await;
-                true
-            }
-        }
-    }
-
-    /// Follows a log no longer. What is there of it stays.
-    pub(crate) async fn unfollow(&self, log: &LogAddress) {
-        if self.followed(|followed| followed.remove(log)).is_some() {
-            self.leave(log).await;
-        }
-    }
-
-    /// All that are followed.
-    pub(crate) fn all(&self) -> Vec<MonthLog> {
-        self.followed(|followed| followed.values().map(|entry| entry.log.clone()).collect())
     }
 
     /// Takes blocks that a peer brought, and tells of what is new.
@@ -460,187 +346,6 @@ impl Logs {
                 MessageAcceptance::Ignore
             }
         }
-    }
-
-    /// A peer listens to a topic from now on.
-    pub(super) fn subscribed(&self, peer: PeerId, topic: &str) {
-        let Some(log) = topic.parse::<LogAddress>().ok().filter(|log| self.follows(log)) else { return };
-        self.exchange_soon(log, peer);
-    }
-
-    /// Exchanges heads with everybody who listens, beside whatever else goes on.
-    pub(super) async fn exchange_with_all(&self, log: &LogAddress) {
-        for peer in self.0.link.subscribers(log.as_str()).await {
-            self.exchange_soon(log.clone(), peer);
-        }
-    }
-
-    /// Exchanges heads when it is the turn of the peer. Of exchanges that wait there is one for each log.
-    fn exchange_soon(&self, log: LogAddress, peer: PeerId) {
-        let this = (log, peer);
-        if !self.exchanging().insert(this.clone()) {
-            return;
-        }
-        let logs = self.clone();
-        tokio::spawn(async move {
-            let share = logs.0.exchanges_with_one.wait(peer).await;
-            logs.exchange(&this.0, peer).await;
-            drop(share);
-            logs.exchanging().remove(&this);
-        });
-    }
-
-    /// Shows a peer our heads, and looks for what its own lead to.
-    pub(crate) async fn exchange(&self, log: &LogAddress, peer: PeerId) {
-        let exchanged = async {
-            let ours = self.heads(log).await?;
-            let theirs = heads::exchange(&self.0.link, peer, log, &ours).await?;
-            self.shown(log, peer, theirs).await
-        };
-        match exchanged.await {
-            Ok(()) => {}
-            // It listens to the log and has not opened it: JavaScript peers do it in this order.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                tracing::debug!(%peer, "the peer does not exchange heads of this log");
-            }
-            Err(error) => tracing::debug!(%peer, %error, "heads could not be exchanged"),
-        }
-    }
-
-    /// A peer opened a stream to exchange heads.
-    pub(super) async fn answer(&self, log: &LogAddress, stream: Stream, peer: PeerId) -> Result<()> {
-        let ours = self.heads(log).await?;
-        let theirs = heads::answer(stream, peer, &ours).await?;
-        self.shown(log, peer, theirs).await
-    }
-
-    /// Heads that go over the heads protocol.
-    async fn heads(&self, log: &LogAddress) -> Result<Vec<Bytes>> {
-        let heads = self.heads_to_show(log).await?;
-        Ok(heads.into_iter().map(|head| head.bytes).filter(|bytes| bytes.len() <= heads::MAX_HEAD).collect())
-    }
-
-    /// A peer showed its heads.
-    async fn shown(&self, log: &LogAddress, peer: PeerId, theirs: Vec<Bytes>) -> Result<()> {
-        // Large ones are told otherwise: the peer listens.
-        for head in self.heads_to_show(log).await?.into_iter().filter(|head| head.bytes.len() > heads::MAX_HEAD) {
-            self.0.link.publish(log.as_str(), head.bytes).await;
-        }
-        if !theirs.is_empty() {
-            self.take(log, theirs.into_iter().map(Block::of).collect(), peer, By::Hand).await?;
-        }
-        self.followed(|followed| {
-            if let Some(entry) = followed.get_mut(log) {
-                entry.met.insert(peer);
-            }
-        });
-        // Nobody may wait.
-        let _ = self.0.met.send(Met { log: log.clone(), peer });
-        Ok(())
-    }
-
-    /// Fetches all that a peer has more of a log than is here.
-    ///
-    /// # Errors
-    /// `Unsupported` where the peer does not speak `/talkbox/sync/1`; as [`sync::exchange`].
-    async fn pull(&self, log: &LogAddress, from: PeerId) -> Result<()> {
-        let followed = self.followed(|followed| followed.get(log).map(|entry| entry.log.clone()));
-        let log = followed.ok_or_else(|| Error::new(ErrorKind::NotFound, "the log is not followed any more"))?;
-        let stream = self.0.link.open(from, StreamProtocol::new(sync::SYNC)).await?;
-        self.reconcile(&log, from, stream).await.map(drop)
-    }
-
-    /// Fetches all that a peer has more of a log than is here, and says which entries of ours it lacks.
-    ///
-    /// # Errors
-    /// `NotFound` where the peer does not keep the mailbox; as [`sync::exchange`].
-    pub(crate) async fn reconcile(&self, log: &MonthLog, peer: PeerId, stream: Stream) -> Result<Vec<Digest>> {
-        let replica = LogReplica::new(self.clone(), log.clone(), peer);
-        let (mut stream, mut sessions) = (stream, 1);
-        loop {
-            let limits = sync::Limits::default();
-            let exchange = sync::exchange(stream, log.mailbox, log.month, false, &replica, limits).await;
-            replica.told().await?;
-            let exchange = exchange?;
-            // A peer may name what it does not give: damaged, or made up.
-            if !exchange.more || exchange.came.new == 0 || sessions == MAX_SESSIONS {
-                return Ok(exchange.lacking);
-            }
-            stream = self.0.link.open(peer, StreamProtocol::new(sync::SYNC)).await?;
-            sessions += 1;
-        }
-    }
-
-    /// Fetches what the heads of a peer of another kind lead to, and says which entries of ours they do not lead to.
-    /// `None` where the peer does not have the log open.
-    ///
-    /// # Errors
-    /// `NotFound` where it has no block that a head leads to; `Unreachable`, `Timeout`; those of the store.
-    pub(crate) async fn read_from_heads(&self, log: &MonthLog, peer: PeerId) -> Result<Option<Vec<Digest>>> {
-        let address = &log.definition.address;
-        let Some(theirs) = self.heads_of(address, peer).await? else { return Ok(None) };
-        let theirs: Vec<Cid> = theirs.into_iter().map(|(cid, _)| cid).collect();
-        self.fill_from(address, peer, Vec::new()).await?;
-        let ours: Vec<Digest> = {
-            let set = self.0.store.set(address).await?;
-            set.as_slice().iter().map(|item| *item.id().as_bytes()).collect()
-        };
-        let led_to = self.led_to(&theirs, &ours.iter().map(cid_of_digest).collect()).await?;
-        Ok(Some(ours.into_iter().filter(|digest| !led_to.contains(&cid_of_digest(digest))).collect()))
-    }
-
-    /// Whether the heads of a peer lead to these entries.
-    ///
-    /// # Errors
-    /// As [`read_from_heads`](Self::read_from_heads).
-    pub(crate) async fn has_heads_over(&self, log: &LogAddress, peer: PeerId, wanted: &[Cid]) -> Result<bool> {
-        let Some(theirs) = self.heads_of(log, peer).await? else { return Ok(false) };
-        let theirs: Vec<Cid> = theirs.into_iter().map(|(cid, _)| cid).collect();
-        let wanted: HashSet<Cid> = wanted.iter().copied().collect();
-        Ok(self.led_to(&theirs, &wanted).await?.len() == wanted.len())
-    }
-
-    /// Exchanges heads with a peer, and gives its own, with the times of their clocks. What they lead to is fetched beside.
-    /// `None` where the peer does not have the log open.
-    ///
-    /// # Errors
-    /// `Unreachable`, `Timeout`; those of the store.
-    pub(crate) async fn heads_of(&self, log: &LogAddress, peer: PeerId) -> Result<Option<Vec<(Cid, u64)>>> {
-        let ours = self.heads(log).await?;
-        let theirs = match heads::exchange(&self.0.link, peer, log, &ours).await {
-            Ok(theirs) => theirs,
-            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let blocks: Vec<Block> = theirs.into_iter().map(Block::of).collect();
-        let entries = blocks.iter().filter_map(|block| Entry::decode(block.bytes.clone()).ok());
-        let heads = entries.map(|entry| (entry.cid, entry.sort_time())).collect();
-        if !blocks.is_empty() {
-            self.take(log, blocks, peer, By::Hand).await?;
-        }
-        Ok(Some(heads))
-    }
-
-    /// Those of these entries that some heads lead to.
-    async fn led_to(&self, heads: &[Cid], wanted: &HashSet<Cid>) -> Result<HashSet<Cid>> {
-        let (mut found, mut known) = (HashSet::new(), HashSet::new());
-        let mut next: Vec<Cid> = heads.to_vec();
-        while !next.is_empty() && found.len() < wanted.len() {
-            next.retain(|cid| known.insert(*cid));
-            found.extend(next.iter().filter(|cid| wanted.contains(*cid)));
-            let mut below = Vec::new();
-            for portion in next.chunks(MAX_FETCH) {
-                let blocks = self.0.store.blocks(portion.to_vec()).await?;
-                let entries = blocks.into_iter().flatten().filter_map(|bytes| Entry::decode(bytes).ok());
-                entries.for_each(|entry| below.extend(entry.next));
-            }
-            next = below;
-        }
-        Ok(found)
-    }
-
-    fn exchanging(&self) -> MutexGuard<'_, HashSet<(LogAddress, PeerId)>> {
-        self.0.exchanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn followed<T>(&self, with: impl FnOnce(&mut HashMap<LogAddress, Followed>) -> T) -> T {

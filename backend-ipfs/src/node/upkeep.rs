@@ -138,7 +138,8 @@ async fn turn(logs: &Logs, keep: &Keep, clock: &dyn Clock) -> Result<HashSet<Mai
     }
     for log in mailboxes.iter().flat_map(|mailbox| logs.open_logs(*mailbox)) {
         logs.follow(&log).await?;
-        if known.contains(&log.definition.address) {
+        // A log that the operator named is there for whoever asks for its manifest, also before its first entry.
+        if matches!(keep, Keep::These(_)) || known.contains(&log.definition.address) {
             logs.open(&log.definition.address).await?;
         }
     }
