@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::Talkbox;
+use super::{REFRESH, Talkbox};
 use crate::{
-    Error, ErrorKind, MailboxRecord, PublishOptions, Receipt, RecordFields, Result, SecretKey, Shortcode,
+    Address, Error, ErrorKind, MailboxRecord, PublishOptions, Receipt, RecordFields, Result, SecretKey, Shortcode,
     record::{MAX_LOCATORS, sign_inbox_relays},
 };
 
@@ -63,6 +63,15 @@ impl Talkbox {
 
     /// Hashing the key and mining the record take up to a second of computing: not on an async thread.
     async fn sign_record(&self, key: &SecretKey, fields: RecordFields) -> Result<MailboxRecord> {
+        if self.0.store.pinned_by_id(key.id()).await?.is_some() {
+            // Another computer of the owner's may have announced since, and within this second. What nobody can tell is
+            // no reason to say nothing.
+            match self.resolve(&Address::from(key.id()), REFRESH).await {
+                Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
+                Err(error) => tracing::debug!(%error, "what was announced before cannot be looked up"),
+                Ok(_) => {}
+            }
+        }
         let (key, clock, pinned) = (key.clone(), Arc::clone(&self.0.clock), self.0.store.pinned_by_id(key.id()).await?);
         let signing = tokio::task::spawn_blocking(move || {
             let code = pinned.as_ref().map_or_else(|| Shortcode::of(&key.id()), MailboxRecord::code);

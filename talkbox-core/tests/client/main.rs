@@ -53,6 +53,20 @@ async fn a_message_and_its_answer_go_all_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_announces_last_is_found_also_where_two_computers_do_in_one_second() {
+    let world = World::new();
+    let (one, other, sender) = (world.client().await, world.client().await, world.client().await);
+    let key = SecretKey::generate().expect("randomness");
+    one.announce(&key).await.expect("announces");
+    world.clock.advance(std::time::Duration::from_secs(10));
+    let before = other.announce(&key).await.expect("announces").record;
+    let last = one.announce(&key).await.expect("announces").record;
+    assert!(last.created_at() > before.created_at(), "equal times are decided by chance");
+    let found = sender.resolve(&last.code().into(), BUDGET).await.expect("resolves");
+    assert_eq!(found.record, Some(last));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deleted_is_gone_everywhere_and_stays_away() {
     let world = World::new();
     let (owner, sender) = (world.client().await, world.client().await);
