@@ -74,8 +74,13 @@ impl Client {
     }
 
     pub(crate) async fn connect_to(url: &str) -> Self {
-        let (socket, _) = connect_async_with_config(url, None, true).await.expect("connects");
-        Self::greeted(socket, url).await
+        Self::try_connect_to(url).await.expect("connects")
+    }
+
+    /// `None` where nobody listens any more.
+    pub(crate) async fn try_connect_to(url: &str) -> Option<Self> {
+        let (socket, _) = connect_async_with_config(url, None, true).await.ok()?;
+        Some(Self::greeted(socket, url).await)
     }
 
     /// Connects and proves a key; the system holds next to nothing of what comes and is not read.

@@ -181,7 +181,8 @@ async fn bring(network: &Arc<Network>, holder: &Holder, group: &Group) -> Result
         _ if made.refused.contains_key(id) => Err(not_taken(&made.refused[id])),
         HoldingState::Held { until } if was_held(id) => Ok(Answer::Duplicate(until)),
         HoldingState::Held { until } => Ok(Answer::Stored(until)),
-        _ => Err(Error::new(ErrorKind::Refused, "the peer took the entry and does not hold the envelope")),
+        // Its store may be full, or broken: that can change, and the envelope stays what it is.
+        _ => Err(Error::new(ErrorKind::RateLimited, "the peer does not keep it now: its store may be full")),
     };
     Ok(ids.iter().zip(states).map(answer).collect())
 }

@@ -3,6 +3,7 @@
 mod actor;
 pub(crate) mod address;
 mod blocks;
+mod doors;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod heads;
@@ -11,6 +12,7 @@ mod known;
 pub(crate) mod link;
 pub(crate) mod logs;
 mod pins;
+mod ports;
 pub(crate) mod reach;
 pub(crate) mod rendezvous;
 mod replica;
@@ -95,6 +97,9 @@ impl Peer {
         let built = swarm::build(&identity, &settings, &reach, Arc::new(store.clone()))?;
         let mut swarm = built.swarm;
         for address in &settings.listen {
+            ports::check(address).map_err(|error| {
+                Error::new(ErrorKind::Unreachable, "the peer cannot listen there").source(error).with("listen", address)
+            })?;
             swarm.listen_on(address.clone()).map_err(|error| {
                 Error::new(ErrorKind::ConfigInvalid, "the peer cannot listen there")
                     .source(error)

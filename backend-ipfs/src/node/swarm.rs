@@ -23,6 +23,7 @@ use talkbox_core::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::{
+    doors,
     reach::Reach,
     serve,
     settings::{Dht, Settings},
@@ -45,8 +46,8 @@ const MAX_STREAMS: usize = 512;
 const MAX_NEGOTIATING: usize = 128;
 /// Connections of one peer: two that dial each other at once, over two transports.
 const MAX_PER_PEER: u32 = 4;
-/// Connections that are being made, each way.
-const MAX_PENDING: u32 = 64;
+/// Connections that are being made, each way: one network has a small part of those that come in.
+const MAX_PENDING: u32 = 256;
 /// Bytes of one gossip message and of one answer: what JavaScript peers take, and more than an entry may have.
 const MAX_GOSSIP: usize = 4 << 20;
 /// Topics of one peer: four months of as many mailboxes as a quarter of this.
@@ -69,6 +70,7 @@ pub(super) type Gossip = gossipsub::Behaviour<
 /// What a peer does on each connection.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    doors: doors::Behaviour,
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     pub(super) identify: identify::Behaviour,
@@ -105,7 +107,10 @@ pub(super) fn build(
         .with_max_pending_outgoing(Some(MAX_PENDING))
         .with_max_established_incoming(Some(settings.max_connections))
         .with_max_established_per_peer(Some(MAX_PER_PEER));
+    // As with the connections of a node: no network has more than half of them.
+    let of_one_network = usize::try_from(settings.max_connections / 2).unwrap_or(usize::MAX).max(1);
     let behaviour = Behaviour {
+        doors: doors::Behaviour::new(of_one_network),
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(settings.max_memory),
         identify: identify::Behaviour::new(introduction),

@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -98,6 +98,10 @@ impl fmt::Debug for TokenFile {
 }
 
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
+    // Looked at first: to open what is a pipe would wait for whoever writes to it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {

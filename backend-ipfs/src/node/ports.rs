@@ -1,0 +1,50 @@
+//! Whether a port is free. libp2p listens on ports that others of the same user listen on, and the system would then share
+//! the connections out between the two.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+/// Looks whether something else listens there. A port that the system chooses is free.
+///
+/// # Errors
+/// What the system says of it: above all that the address is in use.
+pub(super) fn check(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_free() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("is bound").port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("binds");
+        let port = listener.local_addr().expect("is bound").port();
+        let at = |text: String| check(&text.parse().expect("an address")).map_err(|error| error.kind());
+        assert_eq!(at(format!("/ip4/127.0.0.1/tcp/{port}")), Err(io::ErrorKind::AddrInUse));
+        assert_eq!(at(format!("/ip4/127.0.0.1/tcp/{port}/ws")), Err(io::ErrorKind::AddrInUse));
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("binds");
+        let port = socket.local_addr().expect("is bound").port();
+        assert_eq!(at(format!("/ip4/127.0.0.1/udp/{port}/quic-v1")), Err(io::ErrorKind::AddrInUse));
+        for free in
+            ["/ip4/127.0.0.1/tcp/0".to_owned(), format!("/ip4/127.0.0.1/tcp/{taken}"), "/dns4/a/tcp/1".to_owned()]
+        {
+            assert_eq!(at(free), Ok(()));
+        }
+    }
+}
