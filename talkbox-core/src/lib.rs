@@ -33,7 +33,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod message;
 pub mod open;
-mod parallel;
+pub mod parallel;
 pub mod passphrase;
 pub mod pow;
 mod proxy;

@@ -1,5 +1,5 @@
-//! Work on many items over all cores, for the two operations that are nothing but curve arithmetic: checking and
-//! opening envelopes.
+//! Work on many items over all cores, for what is nothing but curve arithmetic: checking and opening envelopes, and
+//! the signatures that a backend has of its own.
 
 use std::{
     num::NonZero,
@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-/// Items that a thread takes at once: about a millisecond. Below that many a further thread costs more than it saves,
+/// Items that a thread takes at once: half a millisecond or more. Below that many a further thread costs more than it saves,
 /// since it takes about 30 µs to start.
 const SHARE: usize = 8;
 
@@ -16,7 +16,11 @@ const SHARE: usize = 8;
 ///
 /// The items are not divided beforehand: a thread that gets less of its core than another, because the machine does
 /// something else, too, then only does fewer of them, and all end together.
-pub(crate) fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+///
+/// ```
+/// assert_eq!(talkbox_core::parallel::map(&[1, 2, 3], |n| n * 2), [2, 4, 6]);
+/// ```
+pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get).min(items.len() / SHARE);
     if cores < 2 {
         return items.iter().map(f).collect();

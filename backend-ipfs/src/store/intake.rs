@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::OptionalExtension as _;
-use talkbox_core::{EnvelopeId, Error, ErrorKind, MailboxId, Result};
+use talkbox_core::{EnvelopeId, Error, ErrorKind, MailboxId, Result, parallel};
 use tokio::task;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     int,
     join::{self, Joining},
     logs::Log,
-    missing, parallel, walk,
+    missing, walk,
 };
 use crate::orbitdb::{Block, Cid, Entry, LogAddress, Why, self_valid_by, shown};
 

@@ -17,7 +17,6 @@ mod join;
 mod limits;
 mod logs;
 mod missing;
-mod parallel;
 mod readers;
 mod schema;
 mod sets;
