@@ -5,7 +5,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use talkbox_core::{Clock as _, Envelope, EnvelopeId, Error, ErrorKind, MailboxId, Result, SystemClock};
+use talkbox_core::{Clock as _, Envelope, EnvelopeId, Error, ErrorKind, MailboxId, Result, SystemClock, parallel};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -71,6 +71,7 @@ impl Log {
         let (store, logs) = node.parts();
         let log = MonthLog::new(mailbox, Month::of(SystemClock.now()));
         logs.follow(&log).await?;
+        logs.open(&log.definition.address).await?;
         Ok(Self { store, log, logs: Some(logs) })
     }
 
@@ -141,7 +142,10 @@ impl Log {
     /// `Storage`.
     pub async fn read(&self) -> Result<usize> {
         let blocks = self.store.traverse(&self.log.definition.address, ALL).await?;
-        blocks.iter().try_fold(0, |count, block| Entry::decode(block.bytes.clone()).map(|_| count + 1))
+        parallel::map(&blocks, |block| Entry::decode(block.bytes.clone()).map(drop))
+            .into_iter()
+            .collect::<Result<()>>()?;
+        Ok(blocks.len())
     }
 
     /// Makes the set of all entries, as for a comparison with another holder. How many.

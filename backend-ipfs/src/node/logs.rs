@@ -271,7 +271,7 @@ impl Logs {
     }
 
     /// Sees to it that a log that is followed is in the store.
-    pub(super) async fn open(&self, log: &LogAddress) -> Result<()> {
+    pub(crate) async fn open(&self, log: &LogAddress) -> Result<()> {
         let closed = |followed: &mut HashMap<LogAddress, Followed>| {
             followed.get(log).filter(|entry| !entry.is_open).map(|entry| entry.log.clone())
         };

@@ -43,8 +43,16 @@ const LINK_PREFIX: u8 = 0;
 /// # Errors
 /// `InvalidEnvelope`.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Value> {
-    let mut reader = Reader::new(bytes);
-    let value = reader.value(0)?;
+    decode_at(bytes, 0, 0)
+}
+
+/// Reads a part of a value: how deep it is in it, and how many values there are beside it.
+///
+/// # Errors
+/// `InvalidEnvelope`.
+pub(super) fn decode_at(bytes: &[u8], depth: usize, beside: usize) -> Result<Value> {
+    let mut reader = Reader { rest: bytes, left: MAX_VALUES.saturating_sub(beside) };
+    let value = reader.value(depth)?;
     if reader.rest.is_empty() { Ok(value) } else { Err(malformed("bytes follow the value")) }
 }
 
@@ -72,8 +80,16 @@ pub(crate) fn items(bytes: &Bytes) -> impl Iterator<Item = Result<Bytes>> + use<
 /// # Errors
 /// `InvalidInput` for what the form cannot hold: NaN, the infinities, integers beyond 64 bits, and depth.
 pub(crate) fn encode(value: &Value) -> Result<Vec<u8>> {
+    encode_at(value, 0)
+}
+
+/// Writes a part of a value: how deep it is in it.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn encode_at(value: &Value, depth: usize) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    write(&mut out, value, 0)?;
+    write(&mut out, value, depth)?;
     Ok(out)
 }
 

@@ -15,6 +15,11 @@ const VERSION: i128 = 2;
 pub(crate) const MAX_TIME: u64 = cbor::MAX_SAFE;
 /// The members that are signed, in the order of their bytes.
 const SIGNED: [&str; 6] = ["v", "id", "next", "refs", "clock", "payload"];
+/// How deep the payload of an entry is.
+const PAYLOAD_DEPTH: usize = 1;
+/// How many values an entry has beside its payload and its links: itself, `v`, `id`, `key`, `sig`, `identity`, the two lists
+/// of links, and a clock with two members.
+const OTHER_VALUES: usize = 11;
 /// Members that no writer writes, and that the library leaves out when it stores an entry that came as a head: it
 /// then looks for ever for the block that it was named by.
 const LEFT_OUT: [&str; 2] = ["_payload", "hash"];
@@ -126,24 +131,45 @@ impl Entry {
     ) -> Result<Self> {
         let text = |text: &str| Value::String(text.to_owned());
         let texts = |links: &[Cid]| Value::List(links.iter().map(|cid| text(&link::to_text(cid))).collect());
-        let clock = [("id", text(writer.public_key())), ("time", Value::Integer(time.min(MAX_TIME).into()))];
-        let mut members = named([
-            ("v", Value::Integer(VERSION)),
-            ("id", text(log.as_str())),
-            ("next", texts(next)),
-            ("refs", texts(refs)),
-            ("clock", Value::Map(named(clock))),
-            ("payload", Value::Map(named([("op", text("ADD")), ("key", Value::Null), ("value", value)]))),
-        ]);
-        let digest = signed_digest(|name| members.get(name))?;
-        members.append(&mut named([
-            ("key", text(writer.public_key())),
-            ("sig", text(&writer.sign(&digest))),
-            ("identity", text(&link::to_text(&writer.identity().cid))),
-        ]));
-        let bytes = cbor::encode(&Value::Map(members))?;
-        let read = Self::decode(bytes.into()).ok().filter(|entry| entry.canonical);
-        read.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "JavaScript peers would read another value"))
+        let clock = Clock { id: writer.public_key().to_owned(), time: Time::Integer(time.min(MAX_TIME).into()) };
+        let payload = Value::Map(named([("op", text("ADD")), ("key", Value::Null), ("value", value)]));
+        let payload = read_back(&payload, next.len() + refs.len())?;
+        let (version, id, key) = (Value::Integer(VERSION), text(log.as_str()), text(writer.public_key()));
+        let (next_texts, refs_texts) = (texts(next), texts(refs));
+        let clock_map =
+            Value::Map(named([("id", text(&clock.id)), ("time", Value::Integer(clock.sort_time().into()))]));
+        let signed = [&version, &id, &next_texts, &refs_texts, &clock_map, &payload];
+        let digest = digest_of_signed(signed)?;
+        let sig = writer.sign(&digest);
+        let (sig_text, identity) = (text(&sig), text(&link::to_text(&writer.identity().cid)));
+        // In the order of their lengths, and then of their bytes.
+        let members = [
+            ("v", &version),
+            ("id", &id),
+            ("key", &key),
+            ("sig", &sig_text),
+            ("next", &next_texts),
+            ("refs", &refs_texts),
+            ("clock", &clock_map),
+            ("payload", &payload),
+            ("identity", &identity),
+        ];
+        let mut bytes = Vec::new();
+        cbor::write_members(&mut bytes, &members, 0)?;
+        Ok(Self {
+            cid: cid_of(&bytes),
+            bytes: bytes.into(),
+            log: log.as_str().to_owned(),
+            key: writer.public_key().to_owned(),
+            sig,
+            next: next.to_vec(),
+            refs: refs.to_vec(),
+            clock,
+            payload,
+            identity: writer.identity().cid,
+            canonical: true,
+            digest,
+        })
     }
 
     /// Whether the signature is of the key that is named.
@@ -206,13 +232,34 @@ fn named<const N: usize>(members: [(&str, Value); N]) -> BTreeMap<String, Value>
 
 /// The SHA-256 of the six members that are signed, in canonical form whatever form they came in.
 fn signed_digest<'a>(member: impl Fn(&'static str) -> Option<&'a Value>) -> Result<[u8; 32]> {
+    let mut values = [&Value::Null; SIGNED.len()];
+    for (slot, name) in values.iter_mut().zip(SIGNED) {
+        *slot = member(name).ok_or_else(|| malformed("a member is missing"))?;
+    }
+    digest_of_signed(values)
+}
+
+/// The same of their values, in the order of [`SIGNED`].
+fn digest_of_signed(values: [&Value; SIGNED.len()]) -> Result<[u8; 32]> {
     let mut signed = [("", &Value::Null); SIGNED.len()];
-    for (slot, name) in signed.iter_mut().zip(SIGNED) {
-        *slot = (name, member(name).ok_or_else(|| malformed("a member is missing"))?);
+    for (slot, member) in signed.iter_mut().zip(SIGNED.into_iter().zip(values)) {
+        *slot = member;
     }
     let mut bytes = Vec::new();
     cbor::write_members(&mut bytes, &signed, 0)?;
     Ok(Sha256::digest(&bytes).into())
+}
+
+/// A payload as JavaScript peers read it in an entry with so many links: all else in an entry of ours is read as it is
+/// written.
+///
+/// # Errors
+/// `InvalidInput` where they would read another value, or none.
+fn read_back(payload: &Value, links: usize) -> Result<Value> {
+    let written = cbor::encode_at(payload, PAYLOAD_DEPTH)?;
+    let read = cbor::decode_at(&written, PAYLOAD_DEPTH, OTHER_VALUES + links).ok();
+    let read = read.filter(|read| cbor::encode_at(read, PAYLOAD_DEPTH).is_ok_and(|again| again == written));
+    read.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "JavaScript peers would read another value"))
 }
 
 /// What is iterated over as links: a list of them, or what JavaScript finds nothing in.

@@ -112,9 +112,9 @@ impl Tip {
         let mut walk = Walk::from(access.db, log, &next)?;
         let mut before = Vec::with_capacity(next.len() + MAX_REFS);
         while before.len() < next.len() + MAX_REFS
-            && let Some(number) = walk.next()?
+            && let Some(step) = walk.next()?
         {
-            before.push(blocks::by_number(access.db, number)?.cid);
+            before.push(step.cid());
         }
         Ok(Self { time: heads.first().map_or(0, |(_, time)| *time), next, before })
     }

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use talkbox_core::{Error, ErrorKind};
 
-use super::fault::Sql;
+use super::{fault::Sql, nat};
 
 /// How long a connection waits for another: the writer commits every few milliseconds.
 const BUSY: Duration = Duration::from_secs(10);
@@ -71,9 +71,20 @@ pub(super) fn open_reader(path: &Path) -> Sql<Connection> {
     Ok(db)
 }
 
+/// What the rows of a store take, in bytes.
+pub(super) fn used(db: &Connection) -> Sql<u64> {
+    // Not as tables of SQL: those compile each pragma anew at every turn.
+    let pragma = |sql| -> rusqlite::Result<i64> { db.prepare_cached(sql)?.query_row([], |row| row.get(0)) };
+    let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(nat(pages.saturating_mul(pragma("PRAGMA page_size")?)))
+}
+
 fn set_up(db: &Connection, cache: i64) -> Sql<()> {
     db.busy_timeout(BUSY)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite compiles some statements anew for each value that is bound to them, in case an index over a part of
+    // the rows were of use for that one.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update(None, "cache_size", cache)?;

@@ -14,6 +14,7 @@ use talkbox_core::EnvelopeId;
 use super::{
     Access, MAX_MISSING,
     blocks::{cid_out, pack, unpack},
+    connection,
     fault::Sql,
     int,
     logs::Log,
@@ -61,9 +62,6 @@ pub(super) struct Joining<'a> {
 
 impl<'a> Joining<'a> {
     pub(super) fn new(access: &'a Access<'a>, log: Log) -> Sql<Self> {
-        let sql = "SELECT (page_count - freelist_count) * page_size
-                   FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-        let used: i64 = access.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok(Self {
             access,
             log,
@@ -72,7 +70,7 @@ impl<'a> Joining<'a> {
             missing: Vec::new(),
             heads_changed: false,
             changed: false,
-            store_full: used >= int(access.limits.store_bytes),
+            store_full: connection::used(access.db)? >= access.limits.store_bytes,
             left: JOINED_AT_ONCE,
             postponed: Vec::new(),
         })

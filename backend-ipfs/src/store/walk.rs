@@ -13,7 +13,7 @@ use super::{
     int,
     logs::Log,
 };
-use crate::orbitdb::{Block, Cid};
+use crate::orbitdb::{Block, Cid, cid_of_digest};
 
 /// An entry on the way, greatest first: by the time of its clock, the id of its clock, and its link. The library leaves
 /// entries with the same clock as they came, so that two replicas may differ.
@@ -21,7 +21,7 @@ use crate::orbitdb::{Block, Cid};
 pub(super) struct Step {
     time: u64,
     clock: String,
-    digest: Vec<u8>,
+    digest: [u8; 32],
     number: i64,
     next: Vec<u8>,
 }
@@ -39,6 +39,11 @@ impl PartialOrd for Step {
 }
 
 impl Step {
+    /// The link to it.
+    pub(super) fn cid(&self) -> Cid {
+        cid_of_digest(&self.digest)
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             time: super::nat(row.get(0)?),
@@ -95,13 +100,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The block number of the next entry; `None` when all have been visited.
-    pub(super) fn next(&mut self) -> Sql<Option<i64>> {
+    /// The next entry; `None` when all have been visited.
+    pub(super) fn next(&mut self) -> Sql<Option<Step>> {
         let Some(step) = self.ahead.pop() else { return Ok(None) };
         for link in unpack(&step.next)? {
             self.add(&link)?;
         }
-        Ok(Some(step.number))
+        Ok(Some(step))
     }
 }
 
@@ -111,9 +116,9 @@ pub(super) fn traverse(db: &Connection, log: &Log, limit: usize) -> Sql<Vec<Bloc
     let mut walk = Walk::from_heads(db, log)?;
     let mut blocks = Vec::new();
     while blocks.len() < limit
-        && let Some(number) = walk.next()?
+        && let Some(step) = walk.next()?
     {
-        blocks.push(blocks::by_number(db, number)?);
+        blocks.push(blocks::by_number(db, step.number)?);
     }
     Ok(blocks)
 }

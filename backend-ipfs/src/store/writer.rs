@@ -127,18 +127,19 @@ fn commit(
 ) -> Result<(), Failure> {
     let (db, begun) = (access.db, Instant::now());
     let mut next = Some(first);
-    if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
+    if let Err(error) = run(db, "BEGIN IMMEDIATE") {
         done.extend(next);
         return Err(error.into());
     }
     while let Some(call) = next.take() {
         done.push(call);
-        let kept = db.execute_batch("SAVEPOINT one").is_ok() && done.last_mut().is_some_and(|call| call.run(access));
+        let kept = run(db, "SAVEPOINT one").is_ok() && done.last_mut().is_some_and(|call| call.run(access));
         if db.is_autocommit() {
             // A full disk or a failing one makes SQLite take back everything.
             return Err(Failure::lost());
         }
-        db.execute_batch(if kept { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" }).or_else(|error| {
+        let undone = if kept { Ok(()) } else { run(db, "ROLLBACK TO one") };
+        undone.and_then(|()| run(db, "RELEASE one")).or_else(|error| {
             db.execute_batch("ROLLBACK")?;
             Err(error)
         })?;
@@ -153,13 +154,18 @@ fn commit(
             };
         }
     }
-    if let Err(error) = db.execute_batch("COMMIT") {
+    if let Err(error) = run(db, "COMMIT") {
         if !db.is_autocommit() {
             db.execute_batch("ROLLBACK")?;
         }
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Runs a statement that frames others, compiled once: on a short transaction compiling it would take longer than it.
+fn run(db: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// Leaves one tidy file behind.

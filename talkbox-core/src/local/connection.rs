@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, config::DbConfig};
 
 use super::fault::Sql;
 use crate::{Error, ErrorKind, Timestamp};
@@ -95,6 +95,9 @@ pub(super) fn quick_check(db: &Connection) -> Sql<()> {
 fn set_up(db: &Connection) -> Sql<()> {
     db.busy_timeout(BUSY)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite compiles some statements anew for each value that is bound to them, in case an index over a part of
+    // the rows were of use for that one.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?;

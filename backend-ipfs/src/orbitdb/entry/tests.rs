@@ -154,6 +154,32 @@ fn what_is_not_signed_is_kept_but_not_handed_on_where_the_library_would_lose_the
 }
 
 #[test]
+fn what_is_written_is_what_is_read() {
+    let (writer, log) = (writer(), log());
+    let links: Vec<Cid> = (0..5).map(|n| super::cid_of(&[n])).collect();
+    let entry = Entry::sign(&writer, &log, &links[..2], &links[2..], 9, text("a text")).expect("signs");
+    let read = Entry::decode(entry.bytes.clone()).expect("reads");
+    assert_eq!(format!("{read:?}"), format!("{entry:?}"));
+}
+
+#[test]
+fn what_is_written_is_as_deep_and_as_much_as_can_be_read_and_no_more() {
+    let (writer, log) = (writer(), log());
+    let link = super::cid_of(&[]);
+    let fits = |value| {
+        let signed = Entry::sign(&writer, &log, &[link], &[link], 1, value);
+        signed.map(|entry| Entry::decode(entry.bytes).expect("what was written can be read")).is_ok()
+    };
+    let deep = |levels| (1..levels).fold(Value::Null, |value, _| Value::List(vec![value]));
+    let deepest = (1..100).rev().find(|levels| fits(deep(*levels))).expect("some");
+    assert_eq!(deepest, 63, "at the greatest depth, 64, from 2 on");
+    let many = |count| Value::List(vec![Value::Null; count]);
+    let most = (65_000..65_536).rev().find(|count| fits(many(*count))).expect("some");
+    // The entry has 11 others and two links; the payload is a map with three members, of which this is one.
+    assert_eq!(most, 65_536 - 11 - 2 - 4);
+}
+
+#[test]
 fn nothing_is_written_that_is_read_otherwise() {
     let (writer, log) = (writer(), log());
     let sign = |value| Entry::sign(&writer, &log, &[], &[], 1, value);
