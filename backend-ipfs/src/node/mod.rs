@@ -144,6 +144,7 @@ impl Peer {
                 tasks.spawn(upkeep::stay_connected(link.clone(), to.clone(), lost.subscribe()));
             }
             tasks.spawn(upkeep::look_for(link.clone(), before));
+            tasks.spawn(upkeep::watch_over(store.clone()));
         }
         let keep = settings.keep.clone();
         tasks.spawn(upkeep::keep_logs(logs.clone(), link.clone(), keep, records, Arc::clone(&clock), news));

@@ -12,7 +12,7 @@ use tokio::{
         broadcast::{self, error::RecvError},
         mpsc,
     },
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -24,7 +24,10 @@ use super::{
     rendezvous,
     settings::Keep,
 };
-use crate::sync::{self, stored::StoredRecords};
+use crate::{
+    store::{Standing, Store},
+    sync::{self, stored::StoredRecords},
+};
 
 /// How often it is looked what has expired, and which mailboxes are kept.
 const HOURLY: Duration = Duration::from_secs(3_600);
@@ -32,6 +35,8 @@ const HOURLY: Duration = Duration::from_secs(3_600);
 const MONTHS: Duration = Duration::from_secs(60);
 /// How long a connection to a peer may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often it is looked whether a store does its work again. Whoever makes room on a disk waits to see it.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Keys that are announced in the DHT, two for each mailbox: each takes a look-up twice a day.
 const MAX_ANNOUNCED: usize = 20_000;
 
@@ -164,6 +169,52 @@ async fn announce(
     }
     *announced = keys;
     Ok(())
+}
+
+/// Tells the operator when the store stops to do its work and when it does it again, each once; and looks for the latter.
+pub(super) async fn watch_over(store: Store) {
+    let mut standing = store.standing();
+    // One that is full already says so before anybody brings something.
+    if let Err(error) = store.census().await {
+        tracing::debug!(%error, "the store of the peer on IPFS cannot be counted");
+    }
+    let mut told = Standing::Well;
+    loop {
+        let now = *standing.borrow_and_update();
+        if now != told {
+            tell(now);
+            told = now;
+        }
+        if now == Standing::Well {
+            if standing.changed().await.is_err() {
+                return;
+            }
+        } else {
+            sleep(LOOK_AGAIN).await;
+            if let Err(error) = store.look_again().await {
+                tracing::debug!(%error, "the store of the peer on IPFS does not do its work yet");
+            }
+        }
+    }
+}
+
+fn tell(standing: Standing) {
+    match standing {
+        Standing::Well => tracing::info!("the store of the peer on IPFS takes mail again"),
+        Standing::Full => tracing::warn!(
+            "the store of the peer on IPFS is full: it takes nothing more, and gives what it has. Let it have more \
+             (max_store of [ipfs] in the settings of the node) and start the node again, or wait: a month is dropped 31 \
+             days after its last mail has expired"
+        ),
+        Standing::Failing => tracing::warn!(
+            "the store of the peer on IPFS cannot be written: nothing that is brought is kept. See that its disk has room \
+             and can be written; it goes on by itself then"
+        ),
+        Standing::Damaged => tracing::warn!(
+            "the store of the peer on IPFS is damaged. Stop the node, move ipfs/ipfs.sqlite3 in its folder away, and start \
+             it again: other peers fill a new one, or a backup takes its place"
+        ),
+    }
 }
 
 /// Looks for peers of before, once: those that are there are connected to.

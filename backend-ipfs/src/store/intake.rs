@@ -118,6 +118,8 @@ impl Store {
         let mut told = HashSet::new();
         received.missing.retain(|cid| !arrived.contains(cid) && told.insert(*cid));
         received.missing.truncate(MAX_MISSING);
+        let refused = || received.entries.iter().filter_map(|taken| taken.refused.as_ref());
+        self.0.health.refused(refused().count(), refused().any(|why| *why == Refused::StoreFull));
         Ok(received)
     }
 

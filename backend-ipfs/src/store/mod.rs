@@ -11,6 +11,7 @@ mod contents;
 mod envelopes;
 mod expiry;
 mod fault;
+mod health;
 mod identities;
 mod intake;
 mod join;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     append::Appended,
     contents::LogContents,
     fault::Fault,
+    health::Standing,
     intake::{Received, Taken},
     limits::{MAX_ENTRY_BYTES, Refused, StoreLimits},
     logs::LogState,
@@ -45,7 +47,7 @@ pub(crate) use self::{
     walk::Head,
 };
 use self::{
-    append::Say, connection::Place, fault::Sql, identities::Identities, intake::MAX_MISSING, logs::Log,
+    append::Say, connection::Place, fault::Sql, health::Health, identities::Identities, intake::MAX_MISSING, logs::Log,
     readers::Readers, sets::Sets, writer::Writer as Thread,
 };
 use crate::orbitdb::{Block, Cid, LogAddress, MonthLog, Writer};
@@ -62,6 +64,7 @@ struct Inner {
     readers: Option<Readers>,
     identities: Identities,
     sets: Arc<Sets>,
+    health: Health,
     epoch: u64,
     ended: watch::Receiver<()>,
 }
@@ -100,6 +103,7 @@ impl Store {
             readers,
             identities: Identities::default(),
             sets: Arc::default(),
+            health: Health::default(),
             epoch,
             ended,
         };
@@ -409,7 +413,14 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
     {
-        self.0.writer.call(work).await
+        let work = move |access: &Access<'_>| {
+            let before = access.db.total_changes();
+            let done = work(access)?;
+            Ok((done, access.db.total_changes() > before))
+        };
+        let done = self.0.writer.call(work).await;
+        self.0.health.done(&done);
+        done.map(|(done, _)| done)
     }
 
     /// Work that reads.
@@ -419,7 +430,10 @@ impl Store {
         F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
     {
         match &self.0.readers {
-            Some(readers) => readers.call(Arc::clone(&self.0.shared), work).await,
+            Some(readers) => {
+                let read = readers.call(Arc::clone(&self.0.shared), work).await;
+                read.inspect_err(|error| self.0.health.failed(error))
+            }
             None => self.write(work).await,
         }
     }

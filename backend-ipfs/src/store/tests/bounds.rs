@@ -74,6 +74,7 @@ async fn a_full_store_takes_nothing() {
     let chain = chain(&log, &writer, 1);
     let received = store.receive(&log, with_identity(&writer, &chain)).await.expect("receives");
     assert_eq!(of(&received, chain[0].cid).refused, Some(Refused::StoreFull));
+    assert_eq!((*store.standing().borrow(), store.refused()), (Standing::Full, 1));
     let appended = store.append(&log, vec![envelope()], writer, vec![]).await.expect("appends");
     assert_eq!(appended[0].refused, Some(Refused::StoreFull));
 }

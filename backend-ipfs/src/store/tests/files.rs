@@ -4,6 +4,21 @@ use std::path::Path;
 
 use super::*;
 
+/// Makes nonsense of the first page of a table.
+fn spoil(path: &Path, table: &str) {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
+    let db = rusqlite::Connection::open(path).expect("opens");
+    let page: u32 = db
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0))
+        .expect("there is one");
+    let size: u32 = db.query_row("PRAGMA page_size", [], |row| row.get(0)).expect("reads");
+    drop(db);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
+    file.seek(SeekFrom::Start(u64::from(page - 1) * u64::from(size))).expect("is there");
+    file.write_all(&vec![0xa5; size as usize]).expect("writes");
+}
+
 async fn open(path: &Path) -> Store {
     Store::open(Some(path), clock(), StoreLimits::default()).await.expect("opens")
 }
@@ -93,9 +108,32 @@ async fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     }
     assert!(kept > 0 && failed > 0, "{kept} were kept, {failed} failed");
     assert_eq!(traversal(&store, &log).await.len(), kept);
+    // Whoever runs it is told, until there is room again, though nobody writes anything then.
+    assert_eq!(*store.standing().borrow(), Standing::Failing);
+    store.look_again().await.expect_err("there is no room yet");
+    assert_eq!(*store.standing().borrow(), Standing::Failing);
     room(1_000).await.expect("sets");
+    store.look_again().await.expect("there is room");
+    assert_eq!(*store.standing().borrow(), Standing::Well);
     store.append_values(&log, vec![text("there is room")], writer).await.expect("appends");
     assert_eq!((traversal(&store, &log).await.len(), heads(&store, &log).await.len()), (kept + 1, 1));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_told_and_stays_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("store.db");
+    let store = open(&path).await;
+    store.open_log(month_log()).await.expect("opens");
+    store.close().await;
+    spoil(&path, "blocks");
+    let store = open(&path).await;
+    assert_eq!(*store.standing().borrow(), Standing::Well);
+    store.blocks(vec![month_log().definition.manifest.cid]).await.expect_err("is damaged");
+    assert_eq!(*store.standing().borrow(), Standing::Damaged);
+    store.with(|db| Ok(db.execute_batch("CREATE TABLE pins_of (name TEXT) STRICT")?)).await.expect("creates");
+    store.look_again().await.expect("there is nothing to try");
+    assert_eq!(*store.standing().borrow(), Standing::Damaged);
 }
 
 /// Several peers bring the same at once, each in another order.

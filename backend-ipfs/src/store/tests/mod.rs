@@ -13,7 +13,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use talkbox_core::{Draft, Envelope, MailboxId, ManualClock, SealOptions, SecretKey, Timestamp, seal};
 
-use super::{Received, Store, StoreLimits, Taken};
+use super::{Received, Standing, Store, StoreLimits, Taken};
 use crate::orbitdb::{Block, Cid, Entry, LogAddress, Month, MonthLog, Value, Writer};
 
 /// In the middle of a month, so that back-dated envelopes belong to the same.
