@@ -34,5 +34,5 @@ pub use crate::{
     },
     node::settings::Dht,
     pinning::{PinLine, PinList, PinReport, PinSettings, pin_list, pin_status},
-    service::{IpfsNode, IpfsNodeConfig},
+    service::{IpfsNode, IpfsNodeConfig, IpfsNodeState},
 };

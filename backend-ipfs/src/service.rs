@@ -1,9 +1,10 @@
 //! A node: a peer that keeps mailboxes for others, as `talkbox node --ipfs` runs it.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::Multiaddr;
 use talkbox_core::{Clock, Error, ErrorKind, MailboxId, Result, SecretKey, SystemClock};
+use tokio::time::timeout;
 
 use crate::{
     node::{
@@ -12,7 +13,11 @@ use crate::{
         settings::{Dht, Keep, PUBLIC_DHT, Settings},
     },
     pinning::{PinSettings, services},
+    store::Standing,
 };
+
+/// How long the peer, and then its store, may take to say how they do.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
@@ -109,8 +114,31 @@ impl IpfsNodeConfig {
     }
 }
 
-/// A running node.
-pub struct IpfsNode(Peer);
+/// How a node does at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IpfsNodeState {
+    /// What keeps it from its work, in fixed words.
+    pub fault: Option<&'static str>,
+    /// Open connections.
+    pub connections: u64,
+    /// Logs that it follows: one for each mailbox and month.
+    pub logs: u64,
+    /// Entries that it has and whose signature holds.
+    pub entries: u64,
+    /// Entries that wait for one that nobody has brought yet, or for their identity.
+    pub waiting: u64,
+    /// Entries that it has refused since it started.
+    pub refused: u64,
+    /// Bytes of its store that are in use.
+    pub bytes: u64,
+    /// Whether these are as many as they may be: then it takes nothing more.
+    pub is_full: bool,
+}
+
+/// A running node. A clone is the same node, which ends with [`shutdown`](Self::shutdown), or with its last clone.
+#[derive(Clone)]
+pub struct IpfsNode(Arc<Peer>);
 
 impl IpfsNode {
     /// Starts a node. It listens when this returns.
@@ -128,7 +156,7 @@ impl IpfsNode {
     pub async fn start_with(config: IpfsNodeConfig, key: Option<SecretKey>, clock: Arc<dyn Clock>) -> Result<Self> {
         let settings = config.settings()?;
         let data = settings.data.clone();
-        let node = Self(Peer::start(settings, key, clock).await?);
+        let node = Self(Arc::new(Peer::start(settings, key, clock).await?));
         let data = data.as_ref().map(|folder| folder.display());
         tracing::info!(peer = node.id(), data = data.map(tracing::field::display), "the peer on IPFS listens");
         Ok(node)
@@ -142,6 +170,32 @@ impl IpfsNode {
     /// Where it can be reached, each as `/ip4/…/tcp/…/p2p/…`: what it was told first, then where it listens.
     pub fn addresses(&self) -> Vec<String> {
         self.0.link.addresses().iter().map(ToString::to_string).collect()
+    }
+
+    /// How it does. It takes two seconds at the most, also where nothing answers.
+    pub async fn state(&self) -> IpfsNodeState {
+        let Peer { link, logs, store, .. } = &*self.0;
+        let connections = timeout(ANSWER, link.connections()).await.ok().and_then(Result::ok);
+        let census = timeout(ANSWER, store.census()).await.ok().and_then(Result::ok);
+        let standing = *store.standing().borrow();
+        let fault = match (standing, census) {
+            _ if connections.is_none() => Some("the peer on IPFS does not run"),
+            (Standing::Damaged, _) => Some("the store of the peer on IPFS is damaged"),
+            (Standing::Failing, _) => Some("the disk takes nothing for the peer on IPFS"),
+            (_, None) => Some("the store of the peer on IPFS cannot be read"),
+            (_, Some(census)) => census.is_full.then_some("the store of the peer on IPFS is full"),
+        };
+        let census = census.unwrap_or_default();
+        IpfsNodeState {
+            fault,
+            connections: connections.unwrap_or_default().into(),
+            logs: logs.count() as u64,
+            entries: census.entries,
+            waiting: census.waiting,
+            refused: store.refused(),
+            bytes: census.bytes,
+            is_full: census.is_full,
+        }
     }
 
     /// What the benchmarks look at.

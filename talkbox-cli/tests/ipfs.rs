@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 struct Peer {
     process: Child,
     told: BufReader<ChildStdout>,
+    /// Where the node beside it is.
+    node: String,
     /// Where it is, as it goes into `peers`.
     address: String,
 }
@@ -31,10 +33,11 @@ impl Peer {
             told.read_line(&mut line).expect("it listens");
             line.trim().strip_prefix("listening on ").expect("a place").to_owned()
         };
-        assert!(line().starts_with("ws://"));
+        let node = line();
+        assert!(node.starts_with("ws://"));
         let address = line();
         assert!(address.starts_with("/ip4/127.0.0.1/tcp/") && address.contains("/p2p/16Uiu2HA"), "{address}");
-        Self { process, told, address }
+        Self { process, told, node, address }
     }
 
     /// One that keeps whatever is brought.
@@ -204,6 +207,41 @@ fn hybrid_needs_no_table_and_finds_on_relays_what_lives_on_peers() {
     assert_eq!(ada.bodies(), ["the best of both"]);
     let shown = ada.run(["config", "check"]).success().stdout;
     assert!(shown.contains("mailboxes  ipfs\ntransports nostr"), "{shown}");
+}
+
+/// What the HTTP side of a node answers.
+fn get(ws: &str, path: &str) -> String {
+    let at = ws.strip_prefix("ws://").expect("a URL");
+    let mut stream = std::net::TcpStream::connect(at).expect("connects");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n").expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    answer
+}
+
+#[test]
+fn a_node_tells_of_its_peer_and_is_ready_only_while_that_takes_mail() {
+    let home = Home::new();
+    let peer = Peer::any(&home);
+    let ready = get(&peer.node, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
+    let metrics = get(&peer.node, "/metrics");
+    for line in ["talkbox_node_ipfs_entries 0", "talkbox_node_ipfs_store_full 0", "talkbox_node_ready 1"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    peer.stop();
+    // A store that has as many bytes as it may have.
+    let settings = home.write("node.toml", "[ipfs]\nmax_store = 0\n");
+    let peer = Peer::start(&home, &[IPFS, &["--settings", settings.to_str().expect("text")]].concat());
+    let ready = get(&peer.node, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the store of the peer on IPFS is full"), "{ready}");
+    let metrics = get(&peer.node, "/metrics");
+    for line in ["talkbox_node_ipfs_store_full 1", "talkbox_node_ready 0"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    let logged = peer.stop().stderr;
+    assert_eq!(logged.matches("the store of the peer on IPFS is full").count(), 1, "{logged}");
+    assert!(logged.contains("max_store"), "{logged}");
 }
 
 #[test]

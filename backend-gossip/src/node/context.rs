@@ -8,6 +8,7 @@ use talkbox_core::{Clock, Error, ErrorKind, Result, SecretKey, SystemClock};
 use talkbox_net::{Connect, Network};
 
 use super::{
+    beside::Beside,
     listen::{Bind, Tcp},
     planted::Planted,
 };
@@ -46,6 +47,7 @@ pub struct NodeContext {
     key: Option<SecretKey>,
     listeners: Arc<dyn Bind>,
     connector: Arc<dyn Connect>,
+    beside: Option<Arc<dyn Beside>>,
 }
 
 /// Where work runs that takes a core or the disk.
@@ -101,6 +103,13 @@ impl NodeContext {
         self
     }
 
+    /// Has the node be ready only while this is, too, and shows its measures among those of the node.
+    #[must_use]
+    pub fn with_beside(mut self, beside: Arc<dyn Beside>) -> Self {
+        self.beside = Some(beside);
+        self
+    }
+
     /// Plants a bug.
     #[cfg(feature = "defects")]
     #[doc(hidden)]
@@ -125,6 +134,10 @@ impl NodeContext {
 
     pub(crate) fn connector(&self) -> Arc<dyn Connect> {
         Arc::clone(&self.connector)
+    }
+
+    pub(crate) const fn beside(&self) -> Option<&Arc<dyn Beside>> {
+        self.beside.as_ref()
     }
 
     pub(crate) fn listeners(&self) -> &dyn Bind {
@@ -161,6 +174,7 @@ impl Default for NodeContext {
             key: None,
             listeners: Arc::new(Tcp),
             connector: Arc::new(Network::new(CONNECT_WITHIN, None)),
+            beside: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::{admitted::Origin, refusal::Outcome};
+use super::{admitted::Origin, beside::Sample, refusal::Outcome};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -89,6 +89,8 @@ pub(crate) struct Gauges {
     pub(crate) kept_sets: usize,
     pub(crate) is_ready: bool,
     pub(crate) peers: Vec<PeerGauges>,
+    /// Those of what runs beside the node.
+    pub(crate) beside: Vec<Sample>,
 }
 
 /// The same of a peer.
@@ -145,6 +147,10 @@ pub(crate) fn page(metrics: &Metrics, gauges: &Gauges) -> String {
         page.sample(name, &[], value);
     }
     page.peers(&gauges.peers);
+    for sample in &gauges.beside {
+        page.family(sample.name, sample.kind.word(), sample.help);
+        page.sample(sample.name, &[], sample.value);
+    }
     page.family("info", "gauge", "The version of the node.");
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.0

@@ -14,6 +14,7 @@
 
 mod addresses;
 mod admitted;
+mod beside;
 mod checked;
 mod config;
 mod context;
@@ -75,6 +76,7 @@ use self::{
     tls::Certificate,
 };
 pub use self::{
+    beside::{Beside, Sample, SampleKind, Standing},
     config::{Limits, NodeConfig},
     context::{NodeContext, OsRandomness, Randomness},
     health::health,

@@ -1,7 +1,15 @@
 //! What an operator does with a store.
 
-use talkbox_backend_gossip::node::{Node, maintenance};
-use talkbox_core::ErrorKind;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use talkbox_backend_gossip::{
+    NodeConfig, NodeContext,
+    node::{Beside, Node, Sample, SampleKind, Standing, maintenance},
+};
+use talkbox_core::{ErrorKind, async_trait};
 
 use crate::{
     http::support::{get, publish},
@@ -141,4 +149,37 @@ async fn a_node_is_ready_again_by_itself_when_it_can_write_again() {
         }
     };
     tokio::time::timeout(PATIENCE, ready).await.expect("it tries by itself");
+}
+
+/// Something beside a node that works, or does not.
+#[derive(Debug, Default)]
+struct Neighbour(AtomicBool);
+
+#[async_trait]
+impl Beside for Neighbour {
+    async fn standing(&self) -> Standing {
+        let works = self.0.load(Ordering::Relaxed);
+        let (name, help) = ("neighbour_works", "Whether the neighbour works.");
+        let sample = Sample { name, kind: SampleKind::Gauge, help, value: works.into() };
+        Standing { fault: (!works).then_some("the neighbour does not work"), samples: vec![sample] }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_beside_a_node_is_asked_with_it() {
+    let neighbour = Arc::new(Neighbour::default());
+    let context = NodeContext::default().with_beside(Arc::<Neighbour>::clone(&neighbour));
+    let node = Node::start(NodeConfig::loopback(), context).await.expect("the node starts");
+    let ready = get(&node, "/readyz").send().await;
+    assert_eq!((ready.status, &ready.json()["fault"]), (503, &"the neighbour does not work".into()));
+    let metrics = get(&node, "/metrics").send().await.body;
+    assert!(metrics.contains("talkbox_node_neighbour_works 0\n"), "{metrics}");
+    assert!(metrics.contains("talkbox_node_ready 0\n"), "{metrics}");
+    neighbour.0.store(true, Ordering::Relaxed);
+    assert_eq!(get(&node, "/readyz").send().await.status, 200);
+    let metrics = get(&node, "/metrics").send().await.body;
+    assert!(
+        metrics.contains("# TYPE talkbox_node_neighbour_works gauge\ntalkbox_node_neighbour_works 1\n"),
+        "{metrics}"
+    );
 }

@@ -107,6 +107,11 @@ impl Actor {
         let behaviour = self.swarm.behaviour_mut();
         match command {
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
+            Command::Connections(told) => {
+                let connections = self.swarm.network_info().connection_counters().num_established();
+                // Whoever asked may have gone.
+                let _ = told.send(connections);
+            }
             Command::Subscribe(topic) => {
                 if let Err(error) = behaviour.gossip.subscribe(&IdentTopic::new(topic)) {
                     tracing::warn!(%error, "a log could not be subscribed to");

@@ -132,6 +132,16 @@ impl Link {
         self.streams.refuse(protocol);
     }
 
+    /// How many connections there are.
+    ///
+    /// # Errors
+    /// `Closed` where the swarm has ended.
+    pub(crate) async fn connections(&self) -> Result<u32> {
+        let (told, answer) = oneshot::channel();
+        self.ask(Command::Connections(told)).await?;
+        answer.await.map_err(|_| closed())
+    }
+
     pub(super) async fn subscribe(&self, topic: &str) {
         self.tell(Command::Subscribe(topic.to_owned())).await;
     }

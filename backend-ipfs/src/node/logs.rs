@@ -221,6 +221,11 @@ impl Logs {
         self.open_months().contains(&month)
     }
 
+    /// How many logs are followed.
+    pub(crate) fn count(&self) -> usize {
+        self.followed(|followed| followed.len())
+    }
+
     /// Whether a log is followed.
     pub(crate) fn follows(&self, log: &LogAddress) -> bool {
         self.followed(|followed| followed.contains_key(log))

@@ -35,3 +35,25 @@ async fn a_full_node_refuses_and_still_gives() {
     let held = listed(&*mailbox, owner, &place.locator()).await.expect("lists");
     assert_eq!(held, crate::support::ids(&envelopes));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_how_it_does() {
+    let (clock, owner) = (clock(), owner().id());
+    let mut place = Place::start(&clock, Some(vec![owner]), Vec::new()).await;
+    let mailbox = open(&[&place], &clock, None).await;
+    put(&*mailbox, &mail(owner, &clock, 10), 1).await;
+    let state = place.node.as_ref().expect("it runs").state().await;
+    assert_eq!((state.fault, state.entries, state.waiting, state.is_full), (None, 10, 0, false), "{state:?}");
+    assert!(state.connections > 0 && state.logs > 0 && state.bytes > 0, "{state:?}");
+    place.config.max_store = 1;
+    place.start_again().await;
+    let node = place.node.take().expect("it runs");
+    let full = node.state().await;
+    assert_eq!(full.fault, Some("the store of the peer on IPFS is full"));
+    assert_eq!((full.entries, full.is_full, full.refused), (10, true, 0), "{full:?}");
+    let mailbox = open(&[&place], &clock, None).await;
+    mailbox.put(&mail(owner, &clock, 3), PutOptions::default()).await.remove(0).expect_err("there is no room");
+    assert!(node.state().await.refused > 0);
+    node.clone().shutdown().await;
+    assert_eq!(node.state().await.fault, Some("the peer on IPFS does not run"));
+}

@@ -13,6 +13,7 @@ use talkbox_core::{anti_entropy::ReconciledSet as _, hex};
 
 use crate::node::{
     Shared,
+    beside::{self, Standing},
     metrics::{Gauges, page},
     refusal::{Reason, Refusal},
     server::Connection,
@@ -34,6 +35,7 @@ pub(super) async fn metrics(
     }
     let last = node.store.writer().brought().last();
     let held = node.store.held().len();
+    let beside = beside::standing(node.context.beside()).await;
     let gauges = Gauges {
         held,
         store_bytes: node.store.bytes().await.map_err(|error| Refusal::of_store(&error))?,
@@ -43,8 +45,9 @@ pub(super) async fn metrics(
         pending_bytes: node.pending.bytes(),
         kept_sets: node.mail_sets.len(),
         answer_bytes: node.answers.kept(),
-        is_ready: fault(&node).await.is_none(),
+        is_ready: fault(&node, &beside).await.is_none(),
         peers: node.roster.gauges(last),
+        beside: beside.samples,
     };
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(([kind], page(&node.metrics, &gauges)).into_response())
@@ -78,9 +81,9 @@ pub(super) async fn peers(
     Ok(([kind], format!("{state}\n")).into_response())
 }
 
-/// `GET /readyz`: the store can be read and written, and what peers hold has been compared.
+/// `GET /readyz`: the store can be read and written, what peers hold has been compared, and what runs beside the node does.
 pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
-    let fault = fault(&node).await;
+    let fault = fault(&node, &beside::standing(node.context.beside()).await).await;
     let status = if fault.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let state = json!({
         "ready": fault.is_none(),
@@ -93,7 +96,7 @@ pub(super) async fn readyz(State(node): State<Arc<Shared>>) -> Response {
 }
 
 /// What keeps the node from its work.
-async fn fault(node: &Shared) -> Option<&'static str> {
+async fn fault(node: &Shared, beside: &Standing) -> Option<&'static str> {
     if let Some(fault) = node.store.writer().fault() {
         return Some(fault);
     }
@@ -101,6 +104,9 @@ async fn fault(node: &Shared) -> Option<&'static str> {
         return Some("the store is damaged");
     }
     if let Some(fault) = node.pulse.fault(&node.store).await {
+        return Some(fault);
+    }
+    if let Some(fault) = beside.fault {
         return Some(fault);
     }
     let is_late = node.started.elapsed() > LATE;

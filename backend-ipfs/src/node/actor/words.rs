@@ -18,6 +18,8 @@ pub(in crate::node) enum Command {
         addresses: Vec<Multiaddr>,
         done: oneshot::Sender<Result<()>>,
     },
+    /// How many connections there are.
+    Connections(oneshot::Sender<u32>),
     Subscribe(String),
     Unsubscribe(String),
     /// Who of the connected peers is subscribed.

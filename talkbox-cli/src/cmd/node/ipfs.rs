@@ -1,15 +1,16 @@
 //! The IPFS peer that runs beside the node, under the same key: its settings, its start, and what stands in its way.
 
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use clap::builder::FalseyValueParser;
 use serde::Deserialize;
 use serde_json::json;
-use talkbox_backend_gossip::node;
+use talkbox_backend_gossip::node::{self, Sample, SampleKind, Standing};
 use talkbox_backend_ipfs::{Dht, IpfsNode, IpfsNodeConfig, PinSettings};
 use talkbox_core::{
     Error, ErrorKind, MailboxId, SystemClock,
     address::{Address, Target},
+    async_trait,
 };
 
 use crate::{
@@ -236,6 +237,40 @@ pub(super) async fn start(mut config: IpfsNodeConfig, data: &Path) -> Outcome<Ip
     started.map_err(|error| not_started(error, data))
 }
 
+/// The peer, as the node beside it asks for it: the node runs before it does.
+#[derive(Debug, Default)]
+pub(super) struct Beside(OnceLock<IpfsNode>);
+
+impl Beside {
+    /// It runs from now on.
+    pub(super) fn runs(&self, peer: IpfsNode) {
+        // It is started once.
+        let _ = self.0.set(peer);
+    }
+}
+
+#[async_trait]
+impl node::Beside for Beside {
+    async fn standing(&self) -> Standing {
+        let Some(peer) = self.0.get() else {
+            return Standing { fault: Some("the peer on IPFS does not run yet"), ..Standing::default() };
+        };
+        let state = peer.state().await;
+        let sample = |name, kind, help, value| Sample { name, kind, help, value };
+        let (counter, gauge) = (SampleKind::Counter, SampleKind::Gauge);
+        let samples = vec![
+            sample("ipfs_connections", gauge, "Open connections of the peer on IPFS.", state.connections),
+            sample("ipfs_logs", gauge, "Logs that the peer on IPFS follows.", state.logs),
+            sample("ipfs_entries", gauge, "Entries of logs whose signature holds.", state.entries),
+            sample("ipfs_waiting", gauge, "Entries of logs that wait for others.", state.waiting),
+            sample("ipfs_store_bytes", gauge, "Bytes of the store of logs that are in use.", state.bytes),
+            sample("ipfs_store_full", gauge, "Whether the store of logs takes nothing more.", state.is_full.into()),
+            sample("ipfs_refused_total", counter, "Entries of logs that were refused.", state.refused),
+        ];
+        Standing { fault: state.fault, samples }
+    }
+}
+
 /// Says where the peer is, so that it can be named by others.
 pub(super) fn tell(output: &Output, peer: &IpfsNode) -> Outcome<()> {
     for address in peer.addresses() {
@@ -268,7 +303,8 @@ fn not_started(error: Error, data: &Path) -> Failure {
         match error.kind() {
             ErrorKind::Unreachable => "choose where to listen with `--ipfs-listen /ip4/0.0.0.0/tcp/4001`".to_owned(),
             ErrorKind::Storage => format!(
-                "see that {} is a folder of the user who runs the node, and that its disk has room",
+                "see that {} is a folder of the user who runs the node, and that its disk has room; a store that is damaged \
+                 can be moved away: a backup takes its place, or other peers fill a new one",
                 data.join(FOLDER).display()
             ),
             _ => return error.into(),

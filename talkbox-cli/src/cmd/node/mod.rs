@@ -10,6 +10,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::json;
@@ -150,7 +151,12 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
     let config = settings.read(default_folder(session))?;
     let beside = settings.read_ipfs(session).await?;
     let (listen, data) = (config.listen, config.data.clone().unwrap_or_default());
-    let node = match Node::start(config, NodeContext::default()).await {
+    let beside_node = Arc::new(ipfs::Beside::default());
+    let mut context = NodeContext::default();
+    if beside.is_some() {
+        context = context.with_beside(Arc::<ipfs::Beside>::clone(&beside_node));
+    }
+    let node = match Node::start(config, context).await {
         Ok(node) => node,
         Err(error) => return Err(not_started(error, listen, &data)),
     };
@@ -158,7 +164,10 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
         None => None,
         // After the node: whoever has its folder has that of the peer, and its key is there.
         Some(config) => match ipfs::start(config, &data).await {
-            Ok(peer) => Some(peer),
+            Ok(peer) => {
+                beside_node.runs(peer.clone());
+                Some(peer)
+            }
             Err(failure) => {
                 node.shutdown().await;
                 return Err(failure);
