@@ -3,7 +3,8 @@
 //!
 //! - [`backend`] keeps mailboxes on peers: it is a peer of its own while it is open, and keeps nothing for others.
 //! - [`report`] says how the logs of a mailbox stand, here, at peers and at pinning services.
-//! - [`IpfsNode`] is a peer that keeps mailboxes for others, and signs that it does.
+//! - [`IpfsNode`] is a peer that keeps mailboxes for others, and signs that it does; [`maintenance`] backs its store up and
+//!   checks it.
 //!
 //! ```
 //! use talkbox_core::Registry;
@@ -20,6 +21,7 @@ mod bitswap;
 mod client;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod maintenance;
 mod node;
 mod orbitdb;
 mod pinning;

@@ -245,6 +245,45 @@ fn a_node_tells_of_its_peer_and_is_ready_only_while_that_takes_mail() {
 }
 
 #[test]
+fn the_store_of_a_peer_is_checked_and_backed_up_with_that_of_its_node() {
+    let node = Home::new();
+    let data = node.path().join("data");
+    let data = data.to_str().expect("text");
+    let peer = Peer::start(&node, &[IPFS, &["--ipfs-keep", "any", "--data", data]].concat());
+    let (ada, uri) = (Home::new(), peer.uri());
+    ada.write("config.toml", "allow_private = true\n");
+    ada.run(["new", "tips", "--plain-key", "-b", &uri]).success();
+    ada.run(["send", &ada.code(), "to be kept", "-b", &uri]).success();
+    let checked = node.json(["node", "verify", "--data", data]);
+    assert_eq!((&checked["sound"], &checked["ipfs"]["damaged"]), (&true.into(), &0.into()), "{checked}");
+    let blocks = checked["ipfs"]["blocks"].as_u64().expect("a number");
+    assert!(blocks > 1, "{checked}");
+    let copy = node.path().join("copy");
+    let copy = copy.to_str().expect("text");
+    let made = node.json(["node", "backup", "--to", copy, "--data", data]);
+    let beside = format!("{copy}.ipfs");
+    assert_eq!((&made["ipfs"]["path"], &made["ipfs"]["blocks"]), (&beside.as_str().into(), &blocks.into()), "{made}");
+    // Both or none.
+    std::fs::remove_file(copy).expect("is there");
+    node.run(["node", "backup", "--to", copy, "--data", data]).ends(2);
+    assert!(!std::path::Path::new(copy).exists());
+    node.json(["node", "verify", "--file", &beside]);
+    peer.stop();
+
+    // In the name of a log, which is in a block and nowhere else.
+    let mut bytes = std::fs::read(&beside).expect("reads");
+    let at = bytes.windows(10).position(|some| some == b"talkbox/1/").expect("a name");
+    bytes[at] ^= 1;
+    std::fs::write(&beside, bytes).expect("writes");
+    let found = node.run(["node", "verify", "--file", &beside]).ends(7).stdout;
+    assert!(found.contains(&format!("{blocks} blocks of the peer on IPFS, 1 damaged\ndamaged  bafyrei")), "{found}");
+    // It takes the place of the store, and then that one is damaged.
+    std::fs::copy(&beside, node.path().join("data/ipfs/ipfs.sqlite3")).expect("copies");
+    let found = node.run(["--json", "node", "verify", "--data", data]).ends(7).objects().swap_remove(0);
+    assert_eq!((&found["sound"], &found["damaged"], &found["ipfs"]["damaged"]), (&false.into(), &0.into(), &1.into()));
+}
+
+#[test]
 fn a_peer_that_cannot_run_says_why() {
     let home = Home::new();
     let refused = |arguments: &[&str], told: &[&str]| {

@@ -43,6 +43,8 @@ pub mod record;
 pub mod replicas;
 pub mod seal;
 pub mod shortcode;
+#[doc(hidden)]
+pub mod sqlite;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod transport;

@@ -3,24 +3,22 @@
 
 use std::{
     error::Error as StdError,
-    fs::File,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, backup::Backup};
-use talkbox_core::{Error, ErrorKind, EventId, Result, Timestamp, event::Event};
-use url::Url;
+use talkbox_core::{
+    Error, ErrorKind, EventId, Result, Timestamp,
+    event::Event,
+    sqlite::{self, storage},
+};
 
 use super::{
-    hour, private,
-    store::{AFTER_BACKUP, FILE, is_of_disk, sound, storage},
+    hour,
+    store::{AFTER_BACKUP, FILE, sound},
 };
 
-/// Pages that a backup copies before the node may write again: 4 MiB, a few milliseconds.
-const PAGES: std::ffi::c_int = 1_024;
-/// The pause between two of these steps.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Faults of pages and indexes that a report tells.
+const MAX_FAULTS: u32 = 20;
 /// Damaged events that a report names.
 const MAX_NAMED: usize = 100;
 
@@ -45,42 +43,14 @@ pub struct BackedUp {
 /// `InvalidInput` where the file is there already, `NotFound` where there is no store; `Storage` where the copy fails: then nothing is left
 /// behind.
 pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
-    let source = open(&store_in(data)?)?;
-    // Reserves the name, so that nothing is overwritten.
-    private::options().create_new(true).open(to).map_err(|error| {
-        let (kind, why) = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => (ErrorKind::InvalidInput, "there is a file of that name already"),
-            _ => (ErrorKind::Storage, "the file of the backup cannot be made"),
-        };
-        Error::new(kind, why).with("path", to.display()).source(error)
+    let source = sqlite::open(&store_in(data)?)?;
+    let mut events = 0;
+    let bytes = sqlite::copy(&source, to, |copy| {
+        copy.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP])?;
+        events = copy.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+        Ok(())
     })?;
-    let copied = copy(&source, to);
-    if copied.is_err() {
-        let _nothing_to_remove = std::fs::remove_file(to);
-    }
-    copied
-}
-
-fn copy(source: &Connection, to: &Path) -> Result<BackedUp> {
-    let mut target = Connection::open(to).map_err(storage)?;
-    Backup::new(source, &mut target)
-        .and_then(|backup| backup.run_to_completion(PAGES, PAUSE, None))
-        .map_err(storage)?;
-    let events = target
-        .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")
-        .and_then(|()| target.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP]))
-        .and_then(|_| target.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)))
-        .map_err(storage)?;
-    let check: String = target.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
-    if check != "ok" {
-        return Err(Error::new(ErrorKind::Storage, "the store is damaged: `talkbox node verify` says where")
-            .with("check", check));
-    }
-    target.close().map_err(|(_, error)| storage(error))?;
-    let unread = |error| Error::new(ErrorKind::Storage, "the backup cannot be read").source(error);
-    let file = File::open(to).map_err(unread)?;
-    file.sync_all().map_err(unread)?;
-    Ok(BackedUp { path: to.to_owned(), bytes: file.metadata().map_err(unread)?.len(), events: events.unsigned_abs() })
+    Ok(BackedUp { path: to.to_owned(), bytes, events })
 }
 
 /// What a check found.
@@ -123,7 +93,7 @@ pub fn verify_file(file: &Path) -> Result<Verified> {
         return Err(Error::new(ErrorKind::NotFound, "there is no such file").with("file", file.display()));
     }
     match check(file) {
-        Err(error) if is_damage(&error) => {
+        Err(error) if sqlite::is_damage(&error) => {
             let why = StdError::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Ok(Verified { faults: vec![why], ..Verified::default() })
         }
@@ -132,12 +102,8 @@ pub fn verify_file(file: &Path) -> Result<Verified> {
 }
 
 fn check(file: &Path) -> Result<Verified> {
-    let conn = open(file)?;
-    let mut found = Verified::default();
-    let mut check = conn.prepare("PRAGMA integrity_check(20)").map_err(storage)?;
-    let faults = check.query_map([], |row| row.get::<_, String>(0)).map_err(storage)?;
-    found.faults = faults.collect::<rusqlite::Result<_>>().map_err(storage)?;
-    found.faults.retain(|fault| fault != "ok");
+    let conn = sqlite::open(file)?;
+    let mut found = Verified { faults: sqlite::faults(&conn, MAX_FAULTS)?, ..Verified::default() };
     let mut rows = conn
         .prepare(
             "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires
@@ -184,7 +150,7 @@ pub struct Collectable {
 /// `NotFound` where there is no store; `Storage` where it cannot be read.
 pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
     let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
-    open(&store_in(data)?)?
+    sqlite::open(&store_in(data)?)?
         .query_row(
             "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event
              WHERE expires / 3600 <= ?1 / 3600 AND expires <= ?1",
@@ -209,52 +175,4 @@ fn store_in(data: &Path) -> Result<PathBuf> {
         return Ok(path);
     }
     Err(Error::new(ErrorKind::NotFound, "there is no store of a node in this folder").with("folder", data.display()))
-}
-
-/// Opens a store to read it, also one that is where nothing can be written.
-fn open(path: &Path) -> Result<Connection> {
-    // Not read-only: the log of a node that was killed has to be read, too.
-    match opened(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
-        Err(error) if error.sqlite_error_code().is_some_and(is_of_disk) => open_as_it_is(path, error),
-        other => other.map_err(|error| storage(error).with("path", path.display())),
-    }
-}
-
-/// Opens a store beside which SQLite can make no files, because of which it failed before. It does without where no log
-/// has to be read.
-fn open_as_it_is(path: &Path, before: rusqlite::Error) -> Result<Connection> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let log = PathBuf::from(log);
-    if log.metadata().is_ok_and(|log| log.len() > 0) {
-        return Err(Error::new(
-            ErrorKind::Storage,
-            "the disk takes nothing, and what the node wrote last is in a log that is read only where something can be \
-             written: copy the folder to another disk, and name that",
-        )
-        .with("log", log.display())
-        .source(before));
-    }
-    let whole = std::path::absolute(path).ok().and_then(|path| Url::from_file_path(path).ok());
-    let Some(mut url) = whole else { return Err(storage(before).with("path", path.display())) };
-    url.set_query(Some("immutable=1"));
-    opened(Path::new(url.as_str()), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
-        .map_err(|error| storage(error).with("path", path.display()))
-}
-
-fn opened(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
-    conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
-    // The files beside it are looked for only when something is read.
-    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    Ok(conn)
-}
-
-/// Whether it is the store that is wrong, and not what is around it.
-fn is_damage(error: &Error) -> bool {
-    let code =
-        StdError::source(error).and_then(|source| source.downcast_ref()).and_then(rusqlite::Error::sqlite_error_code);
-    // The last is what SQLite says where tables or columns are missing.
-    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown))
 }

@@ -43,6 +43,7 @@ pub(crate) use self::{
     intake::{Received, Taken},
     limits::{MAX_ENTRY_BYTES, Refused, StoreLimits},
     logs::LogState,
+    schema::{APPLICATION_ID, renew},
     sets::EntrySet,
     walk::Head,
 };

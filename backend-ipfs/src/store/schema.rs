@@ -6,7 +6,7 @@ use talkbox_core::{Error, ErrorKind};
 use super::fault::Sql;
 
 /// Marks the file as a store of OrbitDB logs ("TBIP"), so that no other database is taken for one.
-const APPLICATION_ID: i64 = 0x5442_4950;
+pub(crate) const APPLICATION_ID: i32 = 0x5442_4950;
 
 /// Step *n* leads from version *n* to version *n* + 1. A step that was released is never changed.
 const STEPS: &[&str] = &[include_str!("schema_1.sql")];
@@ -19,7 +19,7 @@ pub(super) const EPOCH: &str = "epoch";
 /// # Errors
 /// `Storage` for a database of something else or of a newer version.
 pub(super) fn refuse_foreign(db: &Connection) -> Sql<()> {
-    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let application: i32 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION_ID && tables > 0 {
         return Err(Error::new(ErrorKind::Storage, "the file is a database of something else").into());
@@ -49,6 +49,11 @@ pub(super) fn prepare(db: &mut Connection) -> Sql<()> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
     Ok(transaction.commit()?)
+}
+
+/// Makes another store of one that was copied: what was said of the first need not hold of it.
+pub(crate) fn renew(db: &Connection, epoch: u64) -> rusqlite::Result<()> {
+    db.execute("UPDATE meta SET value = ?2 WHERE name = ?1", (EPOCH, epoch.to_le_bytes())).map(drop)
 }
 
 fn version(db: &Connection) -> Sql<usize> {

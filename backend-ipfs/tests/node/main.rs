@@ -4,6 +4,7 @@
 mod front;
 
 mod limits;
+mod maintenance;
 mod many_logs;
 mod months;
 mod replication;

@@ -7,8 +7,7 @@ use std::{
     path::Path,
 };
 
-use rusqlite::ErrorCode;
-use talkbox_core::{Error, ErrorKind};
+use talkbox_core::{Error, ErrorKind, sqlite::is_of_disk};
 
 /// What is tried to be written: more than the index of the log, which takes 32 KiB, and the head of the log.
 static ROOM: [u8; 65_536] = [0; 65_536];
@@ -24,18 +23,6 @@ pub(crate) fn explained(error: Error, folder: &Path) -> Error {
         Some(words) => Error::new(ErrorKind::Storage, words).with("disk", folder.display()).source(error),
         None => error,
     }
-}
-
-/// Whether SQLite may fail with it because the disk takes nothing.
-pub(crate) const fn is_of_disk(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::DiskFull
-            | ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::CannotOpen
-            | ErrorCode::SystemIoFailure
-    )
 }
 
 /// What keeps the disk from taking a little more, if that is so and it is one of the usual reasons.

@@ -46,12 +46,12 @@ use self::{
 };
 pub(crate) use self::{
     arrivals::{ArrivalPage, Arrivals, Portion},
-    disk::{explained, is_of_disk},
+    disk::explained,
     heal::sound,
     query::{MailState, Reader, Stored},
     rot::Rot,
     row::Packed,
-    schema::{AFTER_BACKUP, storage},
+    schema::AFTER_BACKUP,
     scrub::Scrubbed,
     search::{Collect, Count, Set, Short},
     writer::{Followers, Writer},
@@ -68,6 +68,7 @@ use rusqlite::Connection;
 use talkbox_core::{
     EventId, MailboxId, Result, Timestamp,
     anti_entropy::{IdSet, SortedItems},
+    sqlite::storage,
 };
 
 /// How long a search reads before others have their turn, if it can be put aside. Far more than a usual one takes, and

@@ -13,15 +13,10 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode};
-use talkbox_core::{Error, ErrorKind, Result};
+use talkbox_core::{Error, ErrorKind, Result, sqlite::storage};
 use tokio::sync::oneshot;
 
-use super::{
-    place::Place,
-    rot::Rot,
-    schema::{open_reader, storage},
-    turns::Turns,
-};
+use super::{place::Place, rot::Rot, schema::open_reader, turns::Turns};
 use crate::node::{addresses::Party, context::Work};
 
 /// Threads that read. Queries are short and the machine small; more would only wait for its cores.

@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
-use talkbox_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use talkbox_core::{Error, ErrorKind, Result, sqlite::storage};
 
 use super::{query::last_seq, row::guarded};
 
@@ -278,17 +278,4 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)
-}
-
-/// Everything that SQLite reports.
-pub(crate) fn storage(error: rusqlite::Error) -> Error {
-    let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the store is damaged",
-        Some(ErrorCode::DiskFull) => "the disk is full",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the store cannot be written",
-        Some(ErrorCode::CannotOpen) => "the store is not there, or cannot be opened",
-        Some(ErrorCode::SystemIoFailure) => "the disk of the store failed",
-        _ => "SQLite failed",
-    };
-    Error::new(ErrorKind::Storage, what).source(error)
 }

@@ -55,12 +55,13 @@ enum Action {
         #[command(flatten)]
         at: At,
     },
-    /// Check a store, event by event; or with --all whether a node and its peers hold the same
+    /// Check a store, event by event, and that of the peer on IPFS, block by block; or with --all whether a node and its
+    /// peers hold the same
     Verify {
         /// Compare a running node with its peers
         #[arg(long)]
         all: bool,
-        /// Check the file of a backup
+        /// Check the file of a backup, of the node or of its peer on IPFS
         #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "data"])]
         file: Option<PathBuf>,
         #[command(flatten)]
@@ -68,9 +69,9 @@ enum Action {
         #[command(flatten)]
         of: Of,
     },
-    /// Copy the store into a file while the node runs
+    /// Copy the store into a file while the node runs, and that of the peer on IPFS into another beside it
     Backup {
-        /// The file; it must not be there yet
+        /// The file; it must not be there yet. The store of the peer goes into the one of this name with `.ipfs` behind it
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
         #[command(flatten)]

@@ -24,6 +24,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use talkbox_core::{
     Error, ErrorKind, EventId, Result, Timestamp,
     anti_entropy::{IdSet, Item},
+    sqlite::storage,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -39,7 +40,6 @@ use super::{
     peers,
     query::last_seq,
     rot::Rot,
-    schema::storage,
     vanish::Rest,
 };
 use crate::node::{
