@@ -92,6 +92,11 @@ async fn ask_named(network: &Network, holder: &Holder, code: Shortcode) -> Vec<R
 
 /// What the peers say that the DHT names. What any of them says is checked as all records are.
 async fn find(network: &Network, code: Shortcode) -> Vec<Result<ResolveEvent>> {
+    // Any named peer may be of the DHT. It is tried even where none seems to be: somebody may have come since.
+    let named: Vec<_> = network.holders().iter().map(|holder| holder.address.clone()).collect();
+    if !network.peer.link.enter_dht(&named, network.timeout).await {
+        tracing::debug!("nobody who is connected is of the DHT");
+    }
     let mut providers = network.peer.link.providers(rendezvous::of_code(&code)).await;
     let mut found = Vec::new();
     let looked = async {

@@ -67,6 +67,8 @@ pub(super) struct Actor {
     dialling: HashMap<PeerId, Vec<Dialling>>,
     wanted: HashMap<Cid, Vec<Waiting>>,
     lookups: HashMap<QueryId, Lookup>,
+    /// Those who wait until a peer of the DHT is known.
+    entering: Vec<oneshot::Sender<()>>,
 }
 
 impl Actor {
@@ -77,8 +79,8 @@ impl Actor {
         addresses: watch::Sender<Vec<PeerAddress>>,
         reach: Reach,
     ) -> Self {
-        let (dialling, wanted, lookups) = Default::default();
-        Self { swarm, commands, happenings, addresses, reach, dialling, wanted, lookups }
+        let (dialling, wanted, lookups, entering) = Default::default();
+        Self { swarm, commands, happenings, addresses, reach, dialling, wanted, lookups, entering }
     }
 
     /// Runs until it is asked to end, or nobody is left who could ask.
@@ -167,6 +169,7 @@ impl Actor {
                     kad.stop_providing(&key);
                 }
             }
+            Command::Enter(told) => self.enter(told),
             Command::Providers(key, found) => {
                 if let Some(kad) = behaviour.kad.as_mut() {
                     self.lookups.insert(kad.get_providers(key), Lookup::Key(found, HashSet::new()));

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cid::Cid;
+use futures_util::future::join_all;
 use libp2p::{
     PeerId, StreamProtocol,
     gossipsub::{MessageAcceptance, MessageId},
@@ -12,7 +13,7 @@ use libp2p::{
 use talkbox_core::{Error, ErrorKind, Result};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -27,6 +28,8 @@ use crate::orbitdb::Block;
 const PROVIDERS: usize = 32;
 /// How long a stream may take to be opened.
 const OPEN: Duration = Duration::from_secs(10);
+/// How long a peer may take to introduce itself: a few round trips.
+const INTRODUCED: Duration = Duration::from_secs(3);
 /// Blocks that are asked for at once.
 pub(super) const MAX_FETCH: usize = 256;
 
@@ -202,6 +205,26 @@ impl Link {
 
     pub(super) async fn stop_providing(&self, key: RecordKey) {
         self.tell(Command::StopProviding(key)).await;
+    }
+
+    /// Gets into the DHT by these peers, where nobody of it is known yet: connects to them, and waits until one has told
+    /// that it is of it. Whether that is so within the time.
+    pub(crate) async fn enter_dht(&self, by: &[PeerAddress], within: Duration) -> bool {
+        let (told, entered) = oneshot::channel();
+        self.tell(Command::Enter(told)).await;
+        let connecting = async {
+            let connected = join_all(by.iter().map(|to| self.connect(to, within))).await;
+            if connected.iter().any(Result::is_ok) {
+                // What a peer speaks it tells a moment after it has connected.
+                sleep(INTRODUCED).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            entered = entered => entered.is_ok(),
+            () = connecting => false,
+            () = sleep(within) => false,
+        }
     }
 
     /// Who provides a key, as they are found; ends when no more are.

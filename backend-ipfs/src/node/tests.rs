@@ -16,6 +16,9 @@ use crate::{
     sync,
 };
 
+/// How long something may take that happens at once.
+const SOON: Duration = Duration::from_secs(30);
+
 async fn peer(keep: Keep, clock: &ManualClock) -> Peer {
     let listen = match keep.is_node() {
         true => vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
@@ -60,6 +63,22 @@ async fn a_peer_that_names_what_it_does_not_give_ends_no_listing() {
     assert_eq!(reader.store.entries(address).await.expect("counts"), 4);
     reader.close().await;
     node.close().await;
+}
+
+/// Also where it is named at an address to which nobody else may lead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_peer_that_is_of_the_dht_leads_into_it() {
+    let clock = ManualClock::new(SystemClock.now());
+    let start = async |settings: Settings| Peer::start(settings, None, Arc::new(clock.clone())).await.expect("starts");
+    let listen = || vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
+    let gate = start(Settings { listen: listen(), keep: Keep::Anyone, dht: Dht::Server, ..Settings::default() }).await;
+    let named = gate.link.addresses();
+    let reader = start(Settings { peers: named.clone(), ..Settings::default() }).await;
+    assert!(reader.link.enter_dht(&named, SOON).await);
+    let deaf = start(Settings { listen: listen(), keep: Keep::Anyone, dht: Dht::Off, ..Settings::default() }).await;
+    let named = deaf.link.addresses();
+    let reader = start(Settings { peers: named.clone(), ..Settings::default() }).await;
+    assert!(!reader.link.enter_dht(&named, SOON).await);
 }
 
 /// Waits until something is so.

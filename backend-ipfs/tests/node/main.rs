@@ -3,6 +3,7 @@
 #[path = "../conformance/front.rs"]
 mod front;
 
+mod finding;
 mod limits;
 mod maintenance;
 mod many_logs;

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use libp2p::{
     PeerId, identify,
-    kad::{self, QueryId, QueryResult},
+    kad::{self, QueryId, QueryResult, store::MemoryStore},
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
+use tokio::sync::oneshot;
 
 use super::{Actor, Happening, Lookup};
 
@@ -29,6 +30,19 @@ impl Actor {
         self.happens(Happening::Introduced { peer, places, protocols: info.protocols });
     }
 
+    /// Tells when a peer of the DHT is known.
+    pub(super) fn enter(&mut self, told: oneshot::Sender<()>) {
+        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+        if known(kad) > 0 {
+            // Whoever asked may have gone.
+            let _ = told.send(());
+        } else {
+            // As many as look something up at once: those that have given up are let go with the next.
+            self.entering.retain(|waiting| !waiting.is_closed());
+            self.entering.push(told);
+        }
+    }
+
     pub(super) fn kad(&mut self, event: kad::Event) {
         match event {
             kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetProviders(result), step, .. } => {
@@ -40,8 +54,12 @@ impl Actor {
                 }
             }
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
+                for waiting in self.entering.drain(..) {
+                    // Whoever waited may have gone.
+                    let _ = waiting.send(());
+                }
                 let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-                let known: usize = kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+                let known = known(kad);
                 // What was announced to nobody, or to few, is announced again; the more are known, the less often.
                 if known.is_power_of_two() && known <= ENOUGH_OF_DHT {
                     self.happens(Happening::Reached);
@@ -99,4 +117,9 @@ impl Actor {
             self.fetched(cid, None);
         }
     }
+}
+
+/// How many peers of the DHT are known.
+fn known(kad: &mut kad::Behaviour<MemoryStore>) -> usize {
+    kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
 }

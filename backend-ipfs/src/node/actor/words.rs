@@ -43,6 +43,8 @@ pub(in crate::node) enum Command {
     Arrived(Vec<Cid>),
     Provide(RecordKey),
     StopProviding(RecordKey),
+    /// Tells when a peer of the DHT is known; at once where one is, and never without a part in the DHT.
+    Enter(oneshot::Sender<()>),
     /// Who provides a key; ends when no more are found.
     Providers(RecordKey, mpsc::Sender<PeerId>),
     /// Ends it.

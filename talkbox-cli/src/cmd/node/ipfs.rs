@@ -72,7 +72,7 @@ pub(super) struct Flags {
         hide_env_values = true
     )]
     peers: Vec<String>,
-    /// A peer at which the DHT begins; may be given several times
+    /// A peer at which the DHT begins, besides those of `--ipfs-peer`; may be given several times
     #[arg(
         id = "ipfs_bootstrap",
         long = "ipfs-bootstrap",
