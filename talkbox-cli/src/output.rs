@@ -40,7 +40,8 @@ impl Output {
     pub(crate) fn start_log(&self, is_service: bool) {
         let level = match self.verbose {
             0 if is_service && self.quiet => "error",
-            0 if is_service => "warn,talkbox_backend_gossip=info,talkbox_backend_ipfs=info",
+            // A peer that listens without knowing another is told by the DHT to warn of it, where all is as it was asked for.
+            0 if is_service => "warn,libp2p_kad=error,talkbox_backend_gossip=info,talkbox_backend_ipfs=info",
             0 => "off",
             1 if is_service => "info,talkbox_backend_gossip=debug,talkbox_backend_ipfs=debug",
             1 => {

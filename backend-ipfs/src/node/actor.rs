@@ -4,7 +4,10 @@
 mod dht;
 mod words;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -21,7 +24,10 @@ use libp2p::{
     },
 };
 use talkbox_core::{Error, Result};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
 pub(super) use self::words::{Command, Fetched, Happening};
 use super::{
@@ -35,6 +41,9 @@ use crate::bitswap;
 const MAX_ADDRESSES: usize = 16;
 /// Look-ups of providers of blocks at one time: each asks some twenty peers.
 const MAX_LOOKUPS: usize = 32;
+
+/// How often the peers of the DHT near this one are looked for anew: what libp2p does by default.
+const AROUND: Duration = Duration::from_secs(300);
 
 /// Somebody who waits for a block.
 struct Waiting {
@@ -85,6 +94,8 @@ impl Actor {
 
     /// Runs until it is asked to end, or nobody is left who could ask.
     pub(super) async fn run(mut self) {
+        let mut around = interval_at(Instant::now() + AROUND, AROUND);
+        around.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -101,6 +112,7 @@ impl Actor {
                     Some(command) => self.obey(command),
                 },
                 event = self.swarm.select_next_some() => self.tell(event),
+                _ = around.tick() => self.look_around(),
             }
         }
     }

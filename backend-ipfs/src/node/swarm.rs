@@ -181,6 +181,8 @@ fn kad(peer: PeerId, settings: &Settings) -> Result<Option<kad::Behaviour<kad::s
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
     let kept =
         MemoryStoreConfig { max_provided_keys: MAX_PROVIDED, max_records: MAX_KEYS, ..MemoryStoreConfig::default() };
+    // It would warn of each time that it knows nobody to begin with. The task that owns the swarm does it.
+    config.set_periodic_bootstrap_interval(None);
     let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::with_config(peer, kept), config);
     kad.set_mode(Some(mode));
     Ok(Some(kad))

@@ -43,6 +43,16 @@ impl Actor {
         }
     }
 
+    /// Looks for the peers of the DHT that are near this one, by those that are known, if any are.
+    pub(super) fn look_around(&mut self) {
+        if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+            && known(kad) > 0
+            && let Err(error) = kad.bootstrap()
+        {
+            tracing::debug!(%error, "the DHT is not looked around in");
+        }
+    }
+
     pub(super) fn kad(&mut self, event: kad::Event) {
         match event {
             kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetProviders(result), step, .. } => {
