@@ -2,7 +2,8 @@
 //!
 //! What one's own configuration names may be anywhere. What other peers tell is hostile input: a peer could make every
 //! node talk to services inside the node's own network. So such addresses have to be global, unless the configuration
-//! allows otherwise. A name is judged by what it leads to, where the transports below the resolver are [`Guarded`]. The
+//! allows otherwise, or names the same peer at such an address: then that peer has others of the kind, which it or anybody
+//! may know better. Who answers there has to be that peer. A name is judged by what it leads to, where the transports below the resolver are [`Guarded`]. The
 //! resolver in between knows nothing of who named an address; [`Marked`] above it says so to them.
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 
 use futures_util::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use libp2p::{
-    Multiaddr, Transport,
+    Multiaddr, PeerId, Transport,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     multiaddr::Protocol,
 };
@@ -30,13 +31,19 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
     configured: Arc<HashSet<Multiaddr>>,
+    /// Peers that the configuration names inside a network, and in which kind of one.
+    inside: Arc<HashSet<(PeerId, Inside)>>,
     allow_private: bool,
 }
 
 impl Reach {
-    /// These addresses wherever they lead, and others that are global, or any.
+    /// These addresses wherever they lead, others of the peers that they name in the same kind of network, and others that
+    /// are global, or any.
     pub(crate) fn new(configured: impl IntoIterator<Item = Multiaddr>, allow_private: bool) -> Self {
-        Self { configured: Arc::new(configured.into_iter().map(without_peer).collect()), allow_private }
+        let configured: Vec<_> = configured.into_iter().collect();
+        let inside = configured.iter().filter_map(|address| peer_of(address).zip(Inside::of(address))).collect();
+        let configured = configured.into_iter().map(without_peer).collect();
+        Self { configured: Arc::new(configured), inside: Arc::new(inside), allow_private }
     }
 
     /// The transport that resolves names, over one that is [`Guarded`].
@@ -58,6 +65,11 @@ impl Reach {
         self.configured.contains(&without_peer(address.clone()))
     }
 
+    /// Whether the configuration names the peer of this address at another one of the kind.
+    fn is_inside(&self, address: &Multiaddr) -> bool {
+        peer_of(address).zip(Inside::of(address)).is_some_and(|one| self.inside.contains(&one))
+    }
+
     fn is_open(&self, address: &Multiaddr) -> bool {
         self.allow_private || CONFIGURED.try_with(|()| ()).is_ok() || is_global(address)
     }
@@ -71,6 +83,56 @@ fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
+/// Who is to be there.
+fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// A kind of network that is not the public one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Inside {
+    /// This machine.
+    Loopback,
+    /// A network of one's own, at home or at work. That of a link is none: what configures machines of a cloud is there.
+    Private,
+}
+
+impl Inside {
+    /// Where an address is that begins with its only IP address; `None` for a name, and for what leads on from there.
+    fn of(address: &Multiaddr) -> Option<Self> {
+        let mut parts = address.iter();
+        let ip = match parts.next()? {
+            Protocol::Ip4(ip) => IpAddr::V4(ip),
+            Protocol::Ip6(ip) => IpAddr::V6(ip).to_canonical(),
+            _ => return None,
+        };
+        let leads_on = parts.any(|part| {
+            !matches!(
+                part,
+                Protocol::Tcp(_)
+                    | Protocol::Udp(_)
+                    | Protocol::QuicV1
+                    | Protocol::Ws(_)
+                    | Protocol::Wss(_)
+                    | Protocol::Tls
+                    | Protocol::P2p(_)
+            )
+        });
+        let is_private = match ip {
+            IpAddr::V4(ip) => ip.is_private(),
+            IpAddr::V6(ip) => ip.is_unique_local(),
+        };
+        match ip {
+            _ if leads_on => None,
+            ip if ip.is_loopback() => Some(Self::Loopback),
+            _ => is_private.then_some(Self::Private),
+        }
+    }
+}
+
 /// Whether it leads to one address, and that to the public internet. Transports disagree about which of several counts.
 fn is_global(address: &Multiaddr) -> bool {
     let mut all = address.iter().filter_map(|part| match part {
@@ -82,7 +144,7 @@ fn is_global(address: &Multiaddr) -> bool {
     all.next().is_none() && first.is_some_and(talkbox_net::is_global)
 }
 
-/// A transport that remembers, while it dials, whether the configuration names the address.
+/// A transport that remembers, while it dials, whether the configuration leads to the address.
 #[derive(Debug)]
 pub(crate) struct Marked<T> {
     inner: T,
@@ -108,7 +170,7 @@ where
     }
 
     fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
-        if !self.reach.is_configured(&address) {
+        if !self.reach.is_configured(&address) && !self.reach.is_inside(&address) {
             return Ok(self.inner.dial(address, options)?.boxed());
         }
         // A resolver dials within its future, other transports at once.

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use talkbox_core::{MailboxId, Proxy, envelope::DEFAULT_RETENTION};
 
 use super::address::PeerAddress;
@@ -111,8 +111,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The addresses that the user has named, which may be anywhere.
+    /// The addresses that the user has named, which may be anywhere, each with its peer.
     pub(crate) fn named(&self) -> HashSet<Multiaddr> {
-        self.peers.iter().chain(&self.bootstrap).map(|peer| peer.place.clone()).collect()
+        let named = self.peers.iter().chain(&self.bootstrap);
+        named.map(|peer| peer.place.clone().with(Protocol::P2p(peer.peer))).collect()
     }
 }

@@ -163,6 +163,39 @@ async fn what_is_configured_leads_anywhere_by_name_too() {
     assert!(open.is_ok() && closed.is_err());
 }
 
+/// A peer at home has several addresses, and the one that is configured need not be the one that works.
+#[tokio::test]
+async fn a_peer_that_is_named_inside_a_network_is_reached_at_others_of_the_kind() {
+    const OTHER: &str = "/p2p/16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u";
+    let at_home = address(&format!("/ip4/192.168.0.2/tcp/4001{PEER}"));
+    let reach = Reach::new([at_home, address(&format!("/ip4/1.1.1.1/tcp/4001{OTHER}"))], false);
+    let guarded = Arc::new(Mutex::new(reach.guard(Everywhere)));
+    let mut marked = reach.mark(Resolver(guarded, address("/ip4/192.168.0.7")));
+    for open in ["/ip4/192.168.0.3/tcp/4001", "/ip4/10.0.0.1/udp/4001/quic-v1", "/ip6/fd00::1/tcp/1/ws"] {
+        dial(&mut marked, &format!("{open}{PEER}")).await.expect(open);
+        // Nobody else is, least of all whom the configuration names in public alone.
+        dial(&mut marked, open).await.expect_err(open);
+        dial(&mut marked, &format!("{open}{OTHER}")).await.expect_err(open);
+    }
+    for closed in [
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/169.254.169.254/tcp/80",
+        "/ip6/::ffff:127.0.0.1/tcp/1",
+        "/ip6/fe80::1/tcp/1",
+        "/dns/other.example/tcp/4001",
+        "/ip4/192.168.0.3/tcp/1/ip4/127.0.0.1/tcp/1",
+        "/ip4/192.168.0.3/tcp/1/dns/other.example/tcp/1",
+        "/ip4/192.168.0.3/tcp/1/p2p/16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u/p2p-circuit",
+    ] {
+        dial(&mut marked, &format!("{closed}{PEER}")).await.expect_err(closed);
+    }
+    let here = Reach::new([address(&format!("/ip4/127.0.0.1/tcp/4001{PEER}"))], false);
+    let mut marked = here.mark(here.guard(Everywhere));
+    for (open, to) in [(true, "/ip4/127.0.0.2/tcp/1"), (true, "/ip6/::1/tcp/1"), (false, "/ip4/192.168.0.2/tcp/1")] {
+        assert_eq!(dial(&mut marked, &format!("{to}{PEER}")).await.is_ok(), open, "{to}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_resolver_in_between_it_is_the_same() {
     let reach = Reach::new([address("/ip4/10.0.0.1/tcp/4001")], false);
