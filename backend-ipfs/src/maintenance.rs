@@ -7,7 +7,10 @@ use std::{
 };
 
 use rusqlite::Connection;
-use talkbox_core::{Error, ErrorKind, Result, sqlite};
+use talkbox_core::{
+    Error, ErrorKind, Result,
+    sqlite::{is_damage, maintenance, storage},
+};
 
 use crate::{
     node::STORE,
@@ -79,11 +82,11 @@ pub fn is_store(file: &Path) -> io::Result<bool> {
 /// # Errors
 /// `InvalidInput` where there is a file of that name; `Storage` where the copy fails: then nothing is left behind.
 pub fn backup(store: &Path, to: &Path) -> Result<BackedUp> {
-    let source = sqlite::open(store)?;
+    let source = maintenance::open(store)?;
     let epoch = getrandom::u64()
         .map_err(|_| Error::new(ErrorKind::Unexpected, "the operating system gives no random numbers"))?;
     let mut blocks = 0;
-    let bytes = sqlite::copy(&source, to, |copy| {
+    let bytes = maintenance::copy(&source, to, |copy| {
         store::renew(copy, epoch)?;
         blocks = copy.query_row("SELECT count(*) FROM blocks", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
         Ok(())
@@ -100,8 +103,8 @@ pub fn verify(store: &Path) -> Result<Verified> {
     if !store.is_file() {
         return Err(Error::new(ErrorKind::NotFound, "there is no such file").with("file", store.display()));
     }
-    match sqlite::open(store).and_then(|db| check(&db)) {
-        Err(error) if sqlite::is_damage(&error) => {
+    match maintenance::open(store).and_then(|db| check(&db)) {
+        Err(error) if is_damage(&error) => {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Ok(Verified { faults: vec![why], ..Verified::default() })
         }
@@ -110,10 +113,10 @@ pub fn verify(store: &Path) -> Result<Verified> {
 }
 
 fn check(db: &Connection) -> Result<Verified> {
-    let mut found = Verified { faults: sqlite::faults(db, MAX_FAULTS)?, ..Verified::default() };
+    let mut found = Verified { faults: maintenance::faults(db, MAX_FAULTS)?, ..Verified::default() };
     // In the order in which they lie on the disk.
-    let mut blocks = db.prepare("SELECT cid, bytes FROM blocks NOT INDEXED").map_err(sqlite::storage)?;
-    let mut blocks = blocks.query([]).map_err(sqlite::storage)?;
+    let mut blocks = db.prepare("SELECT cid, bytes FROM blocks NOT INDEXED").map_err(storage)?;
+    let mut blocks = blocks.query([]).map_err(storage)?;
     loop {
         let row = match blocks.next() {
             Ok(Some(row)) => row,

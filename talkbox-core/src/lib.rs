@@ -43,7 +43,6 @@ pub mod record;
 pub mod replicas;
 pub mod seal;
 pub mod shortcode;
-#[doc(hidden)]
 pub mod sqlite;
 #[cfg(feature = "testkit")]
 pub mod testkit;

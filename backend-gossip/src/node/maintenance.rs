@@ -9,7 +9,7 @@ use std::{
 use talkbox_core::{
     Error, ErrorKind, EventId, Result, Timestamp,
     event::Event,
-    sqlite::{self, storage},
+    sqlite::{is_damage, maintenance, storage},
 };
 
 use super::{
@@ -43,9 +43,9 @@ pub struct BackedUp {
 /// `InvalidInput` where the file is there already, `NotFound` where there is no store; `Storage` where the copy fails: then nothing is left
 /// behind.
 pub fn backup(data: &Path, to: &Path) -> Result<BackedUp> {
-    let source = sqlite::open(&store_in(data)?)?;
+    let source = maintenance::open(&store_in(data)?)?;
     let mut events = 0;
-    let bytes = sqlite::copy(&source, to, |copy| {
+    let bytes = maintenance::copy(&source, to, |copy| {
         copy.execute("INSERT OR REPLACE INTO meta VALUES (?1, x'01')", [AFTER_BACKUP])?;
         events = copy.query_row("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
         Ok(())
@@ -93,7 +93,7 @@ pub fn verify_file(file: &Path) -> Result<Verified> {
         return Err(Error::new(ErrorKind::NotFound, "there is no such file").with("file", file.display()));
     }
     match check(file) {
-        Err(error) if sqlite::is_damage(&error) => {
+        Err(error) if is_damage(&error) => {
             let why = StdError::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Ok(Verified { faults: vec![why], ..Verified::default() })
         }
@@ -102,8 +102,8 @@ pub fn verify_file(file: &Path) -> Result<Verified> {
 }
 
 fn check(file: &Path) -> Result<Verified> {
-    let conn = sqlite::open(file)?;
-    let mut found = Verified { faults: sqlite::faults(&conn, MAX_FAULTS)?, ..Verified::default() };
+    let conn = maintenance::open(file)?;
+    let mut found = Verified { faults: maintenance::faults(&conn, MAX_FAULTS)?, ..Verified::default() };
     let mut rows = conn
         .prepare(
             "SELECT e.id, e.author, e.created_at, e.kind, m.key, e.tags, e.content, e.form, e.sig, e.expires
@@ -150,7 +150,7 @@ pub struct Collectable {
 /// `NotFound` where there is no store; `Storage` where it cannot be read.
 pub fn collectable(data: &Path, now: Timestamp) -> Result<Collectable> {
     let until = i64::try_from(hour(now).secs()).unwrap_or(i64::MAX);
-    sqlite::open(&store_in(data)?)?
+    maintenance::open(&store_in(data)?)?
         .query_row(
             "SELECT count(*), coalesce(sum(length(tags) + length(content) + 150), 0) FROM event
              WHERE expires / 3600 <= ?1 / 3600 AND expires <= ?1",

@@ -1,11 +1,11 @@
 //! The store, as pinning sees it.
 
-use talkbox_core::{ErrorKind, Result, async_trait};
+use talkbox_core::{ErrorKind, Result, async_trait, sqlite::Fault};
 
 use super::shelf::{Contents, KeptLog, Shelf, Work};
 use crate::{
     orbitdb::{Block, Cid, LogAddress, MonthLog},
-    store::{Fault, Store},
+    store::Store,
 };
 
 #[async_trait]

@@ -1,13 +1,11 @@
 //! Whether an entry is kept: the part of receiving that runs on the writer.
 
-use talkbox_core::Envelope;
+use talkbox_core::{Envelope, sqlite::Sql};
 
 use super::{
     Refused, Taken,
     blocks::{self, pack},
-    envelopes,
-    fault::Sql,
-    int,
+    envelopes, int,
     join::{JOINED, Joining, Seen, UNVERIFIED, WAITING},
     missing,
 };

@@ -1,12 +1,11 @@
 //! Writing entries of our own.
 
-use talkbox_core::{Envelope, EnvelopeId};
+use talkbox_core::{Envelope, EnvelopeId, sqlite::Sql};
 
 use super::{
     Access, Refused,
     admit::{Checked, Verdict},
     blocks, envelopes,
-    fault::Sql,
     join::Joining,
     logs::Log,
     walk::{self, Walk},

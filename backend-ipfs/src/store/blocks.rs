@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::fault::{Sql, damaged};
 use crate::orbitdb::{Block, Cid};
+use talkbox_core::sqlite::{Sql, damaged};
 
 /// The log of blocks that stay whatever becomes of any log.
 pub(super) const ALWAYS: i64 = 0;
@@ -67,7 +67,7 @@ pub(super) fn leave_beside(db: &Connection, log: i64, number: i64) -> Sql<()> {
 
 /// A link as it was stored.
 pub(super) fn cid_out(bytes: &[u8]) -> Sql<Cid> {
-    Cid::try_from(bytes).map_err(|_| damaged("blocks"))
+    Cid::try_from(bytes).map_err(|_| damaged("blocks").into())
 }
 
 /// Links, one after the other.

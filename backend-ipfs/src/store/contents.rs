@@ -1,14 +1,12 @@
 //! All that a log consists of at one moment, for those who keep it whole; and when mail came into it.
 
 use rusqlite::OptionalExtension as _;
-use talkbox_core::EnvelopeId;
-
-use super::{
-    Access,
-    blocks::cid_out,
-    fault::{Sql, damaged},
-    logs::Log,
+use talkbox_core::{
+    EnvelopeId,
+    sqlite::{Sql, damaged},
 };
+
+use super::{Access, blocks::cid_out, logs::Log};
 use crate::orbitdb::{Cid, LogAddress};
 
 /// All blocks of a log.

@@ -10,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 use talkbox_core::{
     Envelope, EnvelopeId, MailboxId, Timestamp,
     envelope::{MAX_ENVELOPE_BYTES, MAX_FUTURE},
+    sqlite::Sql,
 };
 
-use super::{Refused, fault::Sql, int, logs::Log, nat};
+use super::{Refused, int, logs::Log, nat};
 use crate::orbitdb::{Cid, Month, cid_of_digest};
 
 /// Most bytes of JSON in a page, so that a page of the largest envelopes stays small; one envelope always fits.

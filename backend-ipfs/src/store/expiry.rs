@@ -1,9 +1,9 @@
 //! Dropping months whole. Nothing is removed from a log before: peers refuse an entry whose ancestors nobody has.
 
 use rusqlite::OptionalExtension as _;
-use talkbox_core::{Timestamp, envelope::DEFAULT_RETENTION};
+use talkbox_core::{Timestamp, envelope::DEFAULT_RETENTION, sqlite::Sql};
 
-use super::{Access, blocks, fault::Sql};
+use super::{Access, blocks};
 use crate::orbitdb::Month;
 
 /// How long a month is kept after the last envelope in it has expired, in seconds.

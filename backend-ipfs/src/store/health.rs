@@ -1,16 +1,15 @@
 //! Whether a store does its work: what went wrong with it last, and what it has refused. Whoever runs it learns of each
 //! change once, however many calls fail meanwhile.
 
-use std::{
-    error::Error as StdError,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, ErrorCode};
-use talkbox_core::{Error, ErrorKind, Result};
+use talkbox_core::{
+    Error, ErrorKind, Result,
+    sqlite::{Sql, is_damage},
+};
 use tokio::sync::watch;
 
-use super::{Access, Store, fault::Sql, int, nat};
+use super::{Access, Store, connection, nat};
 
 /// The name of the bytes that are written to see whether anything can be.
 const TRIAL: &str = "trial";
@@ -68,7 +67,7 @@ impl Health {
         if error.kind() != ErrorKind::Storage || error.is_retryable() {
             return;
         }
-        if is_damage(error) {
+        if is_damage(error) || error.context("row").is_some() {
             self.turn(|_| true, Standing::Damaged);
         } else {
             self.turn(|standing| standing != Standing::Damaged, Standing::Failing);
@@ -92,13 +91,6 @@ impl Health {
             turns
         });
     }
-}
-
-/// Whether it is the store that is wrong, and not what is around it.
-fn is_damage(error: &Error) -> bool {
-    let cause = StdError::source(error).and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
-    let code = cause.and_then(rusqlite::Error::sqlite_error_code);
-    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) || error.context("row").is_some()
 }
 
 impl Store {
@@ -147,22 +139,15 @@ impl Store {
 }
 
 fn census(access: &Access<'_>) -> Sql<Census> {
-    let bytes = used(access.db)?;
+    let bytes = connection::used(access.db)?;
     let sql = "SELECT count(*), coalesce(sum(entries), 0), coalesce(sum(waiting), 0) FROM logs WHERE NOT gone";
     Ok(access.db.query_row(sql, [], |row| {
         Ok(Census {
             logs: nat(row.get(0)?),
             entries: nat(row.get(1)?),
             waiting: nat(row.get(2)?),
-            bytes: nat(bytes),
-            is_full: bytes >= int(access.limits.store_bytes),
+            bytes,
+            is_full: bytes >= access.limits.store_bytes,
         })
     })?)
-}
-
-/// Bytes of the file that are in use.
-fn used(db: &Connection) -> Sql<i64> {
-    let sql = "SELECT (page_count - freelist_count) * page_size
-               FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-    Ok(db.query_row(sql, [], |row| row.get(0))?)
 }

@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::OptionalExtension as _;
-use talkbox_core::{EnvelopeId, Error, ErrorKind, MailboxId, Result, parallel};
+use talkbox_core::{EnvelopeId, Error, ErrorKind, MailboxId, Result, parallel, sqlite::Sql};
 use tokio::task;
 
 use super::{
     Access, MAX_ENTRY_BYTES, Refused, Store,
     admit::{Checked, Verdict},
     blocks,
-    fault::Sql,
     identities::{Identities, Looked},
     int,
     join::{self, Joining},

@@ -9,14 +9,12 @@
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use talkbox_core::EnvelopeId;
+use talkbox_core::{EnvelopeId, sqlite::Sql};
 
 use super::{
     Access, MAX_MISSING,
     blocks::{cid_out, pack, unpack},
-    connection,
-    fault::Sql,
-    int,
+    connection, int,
     logs::Log,
     missing, nat,
 };

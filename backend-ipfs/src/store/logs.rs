@@ -1,13 +1,12 @@
 //! The logs of a store, and what they count.
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
-use talkbox_core::{Error, ErrorKind, MailboxId, Retry, Timestamp};
-
-use super::{
-    blocks::keep_beside,
-    fault::{Sql, damaged},
-    int, nat,
+use talkbox_core::{
+    Error, ErrorKind, MailboxId, Retry, Timestamp,
+    sqlite::{Sql, damaged},
 };
+
+use super::{blocks::keep_beside, int, nat};
 use crate::orbitdb::{LogAddress, Month, MonthLog};
 
 /// What a store has of a log.

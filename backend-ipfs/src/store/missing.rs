@@ -1,9 +1,9 @@
 //! What entries wait for and that is not here.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use talkbox_core::Timestamp;
+use talkbox_core::{Timestamp, sqlite::Sql};
 
-use super::{blocks::cid_out, fault::Sql, int, logs::Log};
+use super::{blocks::cid_out, int, logs::Log};
 use crate::orbitdb::Cid;
 
 /// The first pause before a block that nobody had is asked for again; each further one is twice as long.

@@ -10,7 +10,6 @@ mod connection;
 mod contents;
 mod envelopes;
 mod expiry;
-mod fault;
 mod health;
 mod identities;
 mod intake;
@@ -18,27 +17,26 @@ mod join;
 mod limits;
 mod logs;
 mod missing;
-mod readers;
 mod schema;
 mod sets;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod writer;
 
 use std::{collections::HashSet, fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _};
-use talkbox_core::{Clock, Envelope, EnvelopeId, MailboxId, Result, Timestamp};
-use tokio::sync::watch;
+use talkbox_core::{
+    Clock, Envelope, EnvelopeId, MailboxId, Result, Timestamp,
+    sqlite::{Database, Place, Sql},
+};
 
 #[cfg(test)]
 pub(crate) use self::envelopes::Page;
 pub(crate) use self::{
     append::Appended,
     contents::LogContents,
-    fault::Fault,
     health::Standing,
     intake::{Received, Taken},
     limits::{MAX_ENTRY_BYTES, Refused, StoreLimits},
@@ -47,10 +45,7 @@ pub(crate) use self::{
     sets::EntrySet,
     walk::Head,
 };
-use self::{
-    append::Say, connection::Place, fault::Sql, health::Health, identities::Identities, intake::MAX_MISSING, logs::Log,
-    readers::Readers, sets::Sets, writer::Writer as Thread,
-};
+use self::{append::Say, health::Health, identities::Identities, intake::MAX_MISSING, logs::Log, sets::Sets};
 use crate::orbitdb::{Block, Cid, LogAddress, MonthLog, Writer};
 
 /// The logs of a node. A clone costs a counter.
@@ -58,16 +53,11 @@ use crate::orbitdb::{Block, Cid, LogAddress, MonthLog, Writer};
 pub(crate) struct Store(Arc<Inner>);
 
 struct Inner {
-    shared: Arc<Shared>,
-    place: Place,
-    writer: Thread,
-    /// A store in memory has no other connection than the writer's.
-    readers: Option<Readers>,
+    database: Database<Shared>,
     identities: Identities,
     sets: Arc<Sets>,
     health: Health,
     epoch: u64,
-    ended: watch::Receiver<()>,
 }
 
 /// What both kinds of connection need.
@@ -91,35 +81,22 @@ impl Store {
     /// `Storage` where the file cannot be used, is damaged, is something else, or was written by a newer version.
     pub(crate) async fn open(path: Option<&Path>, clock: Arc<dyn Clock>, limits: StoreLimits) -> Result<Self> {
         let place = path.map_or(Place::Memory, |path| Place::File(path.to_owned()));
-        let readers = path.map(|path| Readers::new(path.to_owned()));
-        let shared = Arc::new(Shared { clock, limits });
-        let (writer, ended) =
-            Thread::start(place.clone(), Arc::clone(&shared)).await.map_err(|error| error.op("open the store"))?;
-        let epoch = writer.call(|access| meta(access.db, schema::EPOCH)).await?;
+        let database = Database::open(place, Shared { clock, limits }).await?;
+        let epoch = database.read(|access| meta(access.db, schema::EPOCH)).await?;
         let epoch = epoch.and_then(|value| value.try_into().ok()).map_or(0, u64::from_le_bytes);
         let inner = Inner {
-            shared,
-            place,
-            writer,
-            readers,
+            database,
             identities: Identities::default(),
             sets: Arc::default(),
             health: Health::default(),
             epoch,
-            ended,
         };
         Ok(Self(Arc::new(inner)))
     }
 
     /// Carries out what was handed over and closes the file. Calls that come later fail with `Closed`.
     pub(crate) async fn close(&self) {
-        // The writer last: only a connection that finds itself alone writes the log back and takes it away.
-        if let Some(readers) = &self.0.readers {
-            readers.close().await;
-        }
-        self.0.writer.close().await;
-        // It never changes; that it is closed is the news.
-        let _ = self.0.ended.clone().changed().await;
+        self.0.database.close().await;
     }
 
     /// The bytes behind a link, if they are here.
@@ -395,7 +372,7 @@ impl Store {
     pub(crate) async fn with<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        F: FnOnce(&Connection) -> Sql<T> + Send + 'static,
     {
         self.write(move |access| work(access.db)).await
     }
@@ -419,7 +396,7 @@ impl Store {
             let done = work(access)?;
             Ok((done, access.db.total_changes() > before))
         };
-        let done = self.0.writer.call(work).await;
+        let done = self.0.database.write(work).await;
         self.0.health.done(&done);
         done.map(|(done, _)| done)
     }
@@ -430,13 +407,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
     {
-        match &self.0.readers {
-            Some(readers) => {
-                let read = readers.call(Arc::clone(&self.0.shared), work).await;
-                read.inspect_err(|error| self.0.health.failed(error))
-            }
-            None => self.write(work).await,
-        }
+        self.0.database.read(work).await.inspect_err(|error| self.0.health.failed(error))
     }
 
     /// Work that reads a log.
@@ -452,7 +423,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("place", &self.0.place).finish_non_exhaustive()
+        f.debug_struct("Store").field("database", &self.0.database).finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,7 @@
 //! The tables, and the steps that lead from each older version of them to the newest.
 
 use rusqlite::{Connection, TransactionBehavior};
-use talkbox_core::{Error, ErrorKind};
-
-use super::fault::Sql;
+use talkbox_core::{Error, ErrorKind, sqlite::Sql};
 
 /// Marks the file as a store of OrbitDB logs ("TBIP"), so that no other database is taken for one.
 pub(crate) const APPLICATION_ID: i32 = 0x5442_4950;

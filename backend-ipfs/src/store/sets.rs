@@ -10,14 +10,10 @@ use rusqlite::Connection;
 use talkbox_core::{
     EventId, Timestamp,
     anti_entropy::{Item, SortedItems},
+    sqlite::{Sql, damaged},
 };
 
-use super::{
-    blocks,
-    fault::{Sql, damaged},
-    logs::Log,
-    nat,
-};
+use super::{blocks, logs::Log, nat};
 use crate::orbitdb::{Block, Entry, cid_of_digest};
 
 /// Sets that are kept for the next round of a session: those of the largest logs have 8 MB each.

@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{
     blocks::{self, unpack},
-    fault::Sql,
     int,
     logs::Log,
 };
 use crate::orbitdb::{Block, Cid, cid_of_digest};
+use talkbox_core::sqlite::Sql;
 
 /// An entry on the way, greatest first: by the time of its clock, the id of its clock, and its link. The library leaves
 /// entries with the same clock as they came, so that two replicas may differ.

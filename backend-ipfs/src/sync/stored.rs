@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use talkbox_core::{Clock, EnvelopeId, MailboxRecord, Result, Shortcode, Timestamp, async_trait};
+use talkbox_core::{Clock, EnvelopeId, MailboxRecord, Result, Shortcode, Timestamp, async_trait, sqlite::Sql};
 
 use super::{
     have::Holdings,
     record::{Records, expires_at},
 };
-use crate::store::{Fault, Store};
+use crate::store::Store;
 
 /// Most records that are kept: 256 MiB of the largest, 16 of usual ones.
 const MAX_RECORDS: u64 = 16_384;
@@ -82,7 +82,7 @@ impl Records for StoredRecords {
     }
 }
 
-fn put(db: &Connection, record: &MailboxRecord, now: i64, most: u64) -> Result<(), Fault> {
+fn put(db: &Connection, record: &MailboxRecord, now: i64, most: u64) -> Sql<()> {
     db.prepare_cached("DELETE FROM sync_records WHERE expires_at <= ?1")?.execute([now])?;
     let sql = "INSERT OR REPLACE INTO sync_records (code, created_at, expires_at, json) VALUES (?1, ?2, ?3, ?4)";
     let (created_at, expires_at) = (secs(record.created_at()), secs(expires_at(record)));

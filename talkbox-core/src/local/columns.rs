@@ -2,8 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::fault::{Sql, damaged};
-use crate::{ErrorKind, Locator, MailboxId, Timestamp};
+use crate::{
+    ErrorKind, Locator, MailboxId, Timestamp,
+    sqlite::{Sql, damaged},
+};
 
 /// A time as SQLite stores it. One that does not fit, 292 thousand million years from now, stays at the end.
 pub(super) fn time_in(time: Timestamp) -> i64 {

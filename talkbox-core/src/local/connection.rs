@@ -1,68 +1,54 @@
-//! Opening SQLite: the file and its rights, and the settings that the promises of the store rest on.
+//! The connections of the local store: what they have beside the settings of every store.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, config::DbConfig};
+use rusqlite::{Connection, OptionalExtension as _};
 
-use super::fault::Sql;
-use crate::{Error, ErrorKind, Timestamp};
+use super::{Access, Shared, schema};
+use crate::{
+    Timestamp,
+    sqlite::{self, Place, Sql},
+};
 
-/// How long a connection waits for another process: a group of writes takes milliseconds, so that whoever waits this
-/// long waits for something that hangs.
-const BUSY: Duration = Duration::from_secs(10);
-/// More statements than the store has, so that each is compiled once for every connection.
-const STATEMENTS: usize = 128;
+impl sqlite::Schema for Shared {
+    type Access<'a> = Access<'a>;
 
-/// Where a store lives.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    /// In a file.
-    File(std::path::PathBuf),
-    /// In memory, and gone when it is closed.
-    Memory,
-}
+    const THREAD: &'static str = "talkbox-store";
+    /// Each of them holds at most a few envelopes or a page of them.
+    const MAX_WAITING: usize = 256;
+    /// They take well under a millisecond each, so that more would only cost memory.
+    const MAX_READERS: u32 = 4;
 
-/// The connection that writes. Creates the file, for its owner alone, and the folder that it is in.
-pub(super) fn open_writer(place: &Place) -> Sql<Connection> {
-    let db = match place {
-        Place::File(path) => {
-            create(path)?;
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
-        }
-        Place::Memory => Connection::open_in_memory()?,
-    };
-    set_up(&db)?;
-    Ok(db)
-}
-
-/// Settings that are written into the file: only once it is known to be ours.
-pub(super) fn make_durable(db: &Connection, place: &Place) -> Sql<()> {
-    if matches!(place, Place::File(_)) {
-        // Most envelopes have 1.5 to 3 KB: pages of 4 KiB would hold one each and be half empty. Without effect on a
-        // file that has its pages.
-        db.pragma_update(None, "page_size", 8192)?;
-        write_ahead(db)?;
+    fn open_writer(&self, place: &Place) -> Sql<Connection> {
+        let mut db = sqlite::open_writer(place)?;
+        set_up(&db)?;
+        schema::refuse_foreign(&db)?;
+        sqlite::make_durable(&db, place)?;
+        schema::prepare(&mut db, &self.rest)?;
+        check_weekly(&db, self.clock.now())?;
+        Ok(db)
     }
-    // WAL with NORMAL loses acknowledged rows when the power fails; FULL does not.
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "wal_autocheckpoint", 1000)?;
-    // A log that a long read blew up gives its space back.
-    db.pragma_update_and_check(None, "journal_size_limit", 64 * 1024 * 1024, |_| Ok(()))?;
-    Ok(())
+
+    fn open_reader(&self, path: &Path) -> Sql<Connection> {
+        let db = sqlite::open_reader(path)?;
+        set_up(&db)?;
+        Ok(db)
+    }
+
+    fn access<'a>(&'a self, db: &'a Connection) -> Access<'a> {
+        Access { db, rest: &self.rest, now: self.clock.now(), process: self.process }
+    }
 }
 
-/// A connection that reads.
-pub(super) fn open_reader(path: &Path) -> Sql<Connection> {
-    // Not opened read-only: the last to leave a write-ahead log has to be able to clean it up.
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    set_up(&db)?;
-    db.pragma_update(None, "query_only", true)?;
-    Ok(db)
+fn set_up(db: &Connection) -> Sql<()> {
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    Ok(())
 }
 
 /// Reads through the file and says whether its structure holds, where that was not done for a week: it takes a
 /// second for each few hundred megabytes, which not every command can wait for.
-pub(super) fn check_weekly(db: &Connection, now: Timestamp) -> Sql<()> {
+fn check_weekly(db: &Connection, now: Timestamp) -> Sql<()> {
     const CHECKED: &str = "store.checked_at";
     const WEEK: u64 = 7 * 86_400;
     let checked = db.query_row("SELECT value FROM settings WHERE name = ?1", [CHECKED], |row| row.get(0)).optional()?;
@@ -71,7 +57,7 @@ pub(super) fn check_weekly(db: &Connection, now: Timestamp) -> Sql<()> {
     if (now.minus(WEEK).secs()..=now.secs()).contains(&checked) && checked > 0 {
         return Ok(());
     }
-    quick_check(db)?;
+    sqlite::quick_check(db)?;
     let noted = db.execute(
         "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (CHECKED, now.secs().to_le_bytes()),
@@ -81,77 +67,4 @@ pub(super) fn check_weekly(db: &Connection, now: Timestamp) -> Sql<()> {
         tracing::warn!(%error, "the check of the store could not be noted");
     }
     Ok(())
-}
-
-/// Reads through the file once and says whether its structure holds.
-pub(super) fn quick_check(db: &Connection) -> Sql<()> {
-    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Storage, "the store is damaged").with("sqlite", verdict).into())
-}
-
-fn set_up(db: &Connection) -> Sql<()> {
-    db.busy_timeout(BUSY)?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Without it SQLite compiles some statements anew for each value that is bound to them, in case an index over a part of
-    // the rows were of use for that one.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    db.pragma_update(None, "cell_size_check", true)?;
-    db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
-    Ok(())
-}
-
-/// Turns the write-ahead log on. SQLite does not wait for other processes here, so this does.
-fn write_ahead(db: &Connection) -> Sql<()> {
-    const PAUSE: Duration = Duration::from_millis(5);
-    let mut tries = BUSY.as_millis() / PAUSE.as_millis();
-    loop {
-        let mode = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-        match mode {
-            Ok(mode) if mode.eq_ignore_ascii_case("wal") => return Ok(()),
-            Ok(mode) => {
-                return Err(Error::new(ErrorKind::Storage, "the file system has no write-ahead log")
-                    .with("journal", mode)
-                    .into());
-            }
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries > 0 => {
-                tries -= 1;
-                thread::sleep(PAUSE);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn create(path: &Path) -> Sql<()> {
-    let failed =
-        |error: std::io::Error| Error::new(ErrorKind::Storage, "the store cannot be opened for writing").source(error);
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        create_folder(folder).map_err(failed)?;
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // SQLite gives its log and its shared memory the rights of the file.
-        options.mode(0o600);
-    }
-    options.open(path).map_err(failed)?;
-    Ok(())
-}
-
-fn create_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(folder)
 }

@@ -5,9 +5,11 @@ use rusqlite::{OptionalExtension as _, params};
 use super::{
     Access, Store,
     columns::{time_in, time_out},
-    fault::{Sql, damaged},
 };
-use crate::{MailboxId, Result, SecretKey, Timestamp};
+use crate::{
+    MailboxId, Result, SecretKey, Timestamp,
+    sqlite::{Sql, damaged},
+};
 
 /// A conversation under a throw-away key.
 #[derive(Clone, Debug)]

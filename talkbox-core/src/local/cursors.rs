@@ -5,9 +5,8 @@ use rusqlite::{OptionalExtension as _, params};
 use super::{
     Access, Store,
     columns::{holder_in, holder_of, locator_out, owner_in, owner_of},
-    fault::Sql,
 };
-use crate::{Cursor, Error, ErrorKind, Locator, MailboxId, Result};
+use crate::{Cursor, Error, ErrorKind, Locator, MailboxId, Result, sqlite::Sql};
 
 /// Most bytes of a cursor. It is opaque and comes from a network, so something has to bound it.
 const MAX_CURSOR_BYTES: usize = 4096;

@@ -7,12 +7,14 @@ use rusqlite::{OptionalExtension as _, params};
 use super::{
     Access, Store,
     columns::{holder_in, locator_out, owner_in, owner_of, time_in, time_out},
-    fault::{Sql, damaged},
     known::{DELETED, MAX_IDS, too_many},
 };
 use crate::{
     DeleteRequest, Deletion, DeletionState, EnvelopeId, Error, ErrorKind, EventId, Locator, MailboxId, MessageId,
-    Result, Timestamp, deletion::MAX_DELETIONS, event::Event,
+    Result, Timestamp,
+    deletion::MAX_DELETIONS,
+    event::Event,
+    sqlite::{Sql, damaged},
 };
 
 /// How long a tombstone of a message stays, in seconds: longer than the 400 days after which no envelope that exists

@@ -11,10 +11,12 @@ use zeroize::Zeroizing;
 use super::{
     Access, Store,
     columns::{time_in, time_out},
-    fault::{Sql, damaged},
     outbox::{NewOutbox, OutboxId},
 };
-use crate::{Address, Draft, Error, ErrorKind, Locator, MailboxId, Result, Timestamp};
+use crate::{
+    Address, Draft, Error, ErrorKind, Locator, MailboxId, Result, Timestamp,
+    sqlite::{Sql, damaged},
+};
 
 /// Most drafts that wait at once: more than anybody writes between two networks, and 25 MiB at most.
 const MAX_DRAFTS: i64 = 1_000;

@@ -5,10 +5,9 @@ use rusqlite::params;
 use super::{
     Access, Store,
     columns::{holder_in, locator_out, owner_of, time_in, time_out},
-    fault::Sql,
     known::{MAX_IDS, restore, too_many},
 };
-use crate::{Envelope, EnvelopeId, Holding, HoldingState, Locator, MailboxId, Result, Timestamp};
+use crate::{Envelope, EnvelopeId, Holding, HoldingState, Locator, MailboxId, Result, Timestamp, sqlite::Sql};
 
 /// A holder that has an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,14 +6,13 @@ use super::{
     Access, Store, codec,
     columns::{holder_in, millis_in, owner_in, time_in},
     deletions::TOMBSTONE,
-    fault::Sql,
     holdings,
     known::{DELETED, MAX_IDS, OPENED, REJECTED, UNREADABLE, sum_of, too_many},
     messages::StoredMessage,
 };
 use crate::{
     Cursor, Envelope, EnvelopeId, Error, ErrorKind, Locator, MailboxId, Message, Result, Timestamp,
-    envelope::MAX_FUTURE,
+    envelope::MAX_FUTURE, sqlite::Sql,
 };
 
 /// What one holder gave for one mailbox.

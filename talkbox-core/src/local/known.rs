@@ -8,10 +8,12 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Access, Store,
     columns::{owner_of, time_in, time_out},
-    fault::{Sql, damaged},
     messages::Damaged,
 };
-use crate::{Envelope, EnvelopeId, Error, ErrorKind, MailboxId, Result, Timestamp};
+use crate::{
+    Envelope, EnvelopeId, Error, ErrorKind, MailboxId, Result, Timestamp,
+    sqlite::{Sql, damaged},
+};
 
 /// It was opened, and its message is kept.
 pub(super) const OPENED: i64 = 0;

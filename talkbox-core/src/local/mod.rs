@@ -17,7 +17,6 @@ mod conversations;
 mod cursors;
 mod deletions;
 mod drafts;
-mod fault;
 #[cfg(test)]
 mod full_disk;
 mod holdings;
@@ -25,20 +24,17 @@ mod ingest;
 mod known;
 mod messages;
 mod outbox;
-mod readers;
 mod records;
 mod rest;
 mod schema;
 mod settings;
 mod sweep;
-mod writer;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use rusqlite::Connection;
-use tokio::sync::watch;
 
-use self::{connection::Place, fault::Sql, readers::Readers, rest::Rest, writer::Writer};
+use self::rest::Rest;
 pub use self::{
     conversations::Conversation,
     deletions::{Deleted, PendingDeletion},
@@ -54,20 +50,16 @@ pub use self::{
     rest::StoreKey,
     sweep::{Damage, Swept},
 };
-use crate::{Result, clock::Clock, random};
+use crate::{
+    Result,
+    clock::Clock,
+    random,
+    sqlite::{Database, Place, Sql},
+};
 
 /// A local store. A clone is the same store.
-#[derive(Clone)]
-pub struct Store(Arc<Inner>);
-
-struct Inner {
-    shared: Arc<Shared>,
-    place: Place,
-    writer: Writer,
-    /// A store in memory has no other connection than the writer's.
-    readers: Option<Readers>,
-    ended: watch::Receiver<()>,
-}
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Database<Shared>>);
 
 /// What both kinds of connection need.
 struct Shared {
@@ -92,8 +84,7 @@ impl Store {
     /// `Locked` where it was sealed with another key; `Storage` where the file cannot be used, is damaged, is
     /// something else, or was written by a newer version, which leaves it as it is.
     pub async fn open(path: &Path, key: StoreKey, clock: Arc<dyn Clock>) -> Result<Self> {
-        let readers = Readers::new(path.to_owned());
-        Self::start(Place::File(path.to_owned()), Some(readers), key, clock).await
+        Self::start(Place::File(path.to_owned()), key, clock).await
     }
 
     /// A store that is gone when it is closed: for tests and for those who want to leave no trace.
@@ -101,27 +92,19 @@ impl Store {
     /// # Errors
     /// `Storage` where SQLite gives none.
     pub async fn in_memory(key: StoreKey, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::start(Place::Memory, None, key, clock).await
+        Self::start(Place::Memory, key, clock).await
     }
 
-    async fn start(place: Place, readers: Option<Readers>, key: StoreKey, clock: Arc<dyn Clock>) -> Result<Self> {
+    async fn start(place: Place, key: StoreKey, clock: Arc<dyn Clock>) -> Result<Self> {
         let process = i64::from_le_bytes(random::bytes()?);
-        let shared = Arc::new(Shared { rest: Rest::new(&key), clock, process });
-        let started = Writer::start(place.clone(), Arc::clone(&shared)).await;
-        let (writer, ended) = started.map_err(|error| error.op("open the store"))?;
-        Ok(Self(Arc::new(Inner { shared, place, writer, readers, ended })))
+        let shared = Shared { rest: Rest::new(&key), clock, process };
+        Ok(Self(Arc::new(Database::open(place, shared).await?)))
     }
 
     /// Carries out what was handed over, writes the log back into the file and closes it. Calls that come later fail
     /// with `Closed`.
     pub async fn close(&self) {
-        // The writer last: only a connection that finds itself alone writes the log back and takes it away.
-        if let Some(readers) = &self.0.readers {
-            readers.close().await;
-        }
-        self.0.writer.close().await;
-        // It never changes; that it is closed is the news.
-        let _ = self.0.ended.clone().changed().await;
+        self.0.close().await;
     }
 
     /// Work that writes, committed when this returns.
@@ -130,7 +113,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
     {
-        self.0.writer.call(work).await.map_err(|error| error.op(op))
+        self.0.write(work).await.map_err(|error| error.op(op))
     }
 
     /// Work that reads.
@@ -139,15 +122,6 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
     {
-        match &self.0.readers {
-            Some(readers) => readers.call(Arc::clone(&self.0.shared), work).await.map_err(|error| error.op(op)),
-            None => self.write(op, work).await,
-        }
-    }
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("place", &self.0.place).finish_non_exhaustive()
+        self.0.read(work).await.map_err(|error| error.op(op))
     }
 }

@@ -2,12 +2,13 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{
-    Access, Store,
-    columns::time_in,
-    fault::{Sql, damaged},
+use super::{Access, Store, columns::time_in};
+use crate::{
+    Error, ErrorKind, MailboxId, MailboxRecord, PublicKey, Result, Shortcode,
+    address::to_npub,
+    event::Event,
+    sqlite::{Sql, damaged},
 };
-use crate::{Error, ErrorKind, MailboxId, MailboxRecord, PublicKey, Result, Shortcode, address::to_npub, event::Event};
 
 /// Most records that are pinned: one for each mailbox that one has ever written to.
 const MAX_PINS: i64 = 10_000;

@@ -10,8 +10,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::fault::damaged;
-use crate::{Error, ErrorKind, Result, random};
+use crate::{Error, ErrorKind, Result, random, sqlite::damaged};
 
 const KEY_INFO: &[u8] = b"talkbox/v1/rest";
 const TAG_INFO: &[u8] = b"talkbox/v1/rest/tag";

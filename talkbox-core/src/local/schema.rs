@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{fault::Sql, rest::Rest};
-use crate::{Error, ErrorKind};
+use super::rest::Rest;
+use crate::{Error, ErrorKind, sqlite::Sql};
 
 /// Marks the file as a Talkbox store ("TBOX"), so that no other database is taken for one.
 const APPLICATION_ID: i64 = 0x5442_4f58;

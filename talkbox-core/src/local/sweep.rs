@@ -5,11 +5,12 @@ use rusqlite::{params, params_from_iter};
 use super::{
     Access, Store,
     columns::{owner_of, time_in},
-    connection,
-    fault::Sql,
     messages::{Kinds, MessageKey, MessageQuery},
 };
-use crate::{EnvelopeId, MailboxId, MessageId, Result};
+use crate::{
+    EnvelopeId, MailboxId, MessageId, Result,
+    sqlite::{Sql, quick_check},
+};
 
 /// Most rows that one transaction sweeps, so that nobody waits long for the writer.
 const MAX_ROWS: i64 = 1_000;
@@ -77,7 +78,7 @@ impl Store {
     /// # Errors
     /// As [`sweep`](Self::sweep).
     pub async fn sweep_daily(&self) -> Result<Option<Swept>> {
-        let now = self.0.shared.clock.now();
+        let now = self.0.schema().clock.now();
         let last = self.setting(SWEPT_AT).await?.and_then(|last| String::from_utf8(last).ok()?.parse().ok());
         // A time to come is of a clock that was set back.
         if last.is_some_and(|last: u64| (last..last.saturating_add(DAY)).contains(&now.secs())) {
@@ -93,7 +94,7 @@ impl Store {
     /// # Errors
     /// `Storage` where the structure of the file is damaged.
     pub async fn check(&self, owner: MailboxId) -> Result<Damage> {
-        self.read("check", |access| connection::quick_check(access.db)).await?;
+        self.read("check", |access| quick_check(access.db)).await?;
         let mut damage = Damage::default();
         let mut after = 0;
         loop {

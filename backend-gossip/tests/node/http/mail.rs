@@ -1,7 +1,7 @@
 //! Envelopes: in batches, by arrival, by id, and deleted.
 
 use serde_json::{Value, json};
-use talkbox_core::{EnvelopeId, custody::CustodyReceipt, event::kind};
+use talkbox_core::{EnvelopeId, custody::CustodyReceipt, event::kind, hex};
 
 use super::support::{get, lines, post, publish};
 use crate::support::{NOW, deletion, event, key, node, node_with, wrap, wrap_by};
@@ -18,8 +18,8 @@ async fn a_batch_is_answered_one_by_one_and_with_one_receipt() {
     let statuses = publish(&node, &[&first]).await;
     assert_eq!(statuses[0], json!({"id": first.id().to_hex(), "status": "stored"}));
 
-    let forged =
-        second.to_json().replace(&second.signature()[..1].iter().map(|b| format!("{b:02x}")).collect::<String>(), "00");
+    let signature = hex::encode(second.signature());
+    let forged = second.to_json().replace(&signature, &format!("00{}", &signature[2..]));
     let body = format!("{}nonsense\n\n{}\n{}", lines(&[&first]), second.to_json(), forged);
     let answer = post(&node, "/v1/envelopes", body).send().await.lines();
     assert_eq!(answer[0]["status"], "duplicate");

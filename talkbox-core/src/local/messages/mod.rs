@@ -10,11 +10,13 @@ pub use self::query::{Kinds, MessageKey, MessagePage, MessageQuery, Order, Way};
 use super::{
     Access, Store, codec,
     columns::{owner_in, owner_of, time_in, time_out},
-    fault::{Sql, damaged},
     ingest::row_id_of,
     known::{MAX_IDS, too_many},
 };
-use crate::{EnvelopeId, Error, ErrorKind, MailboxId, Message, MessageId, Result, Timestamp, hex};
+use crate::{
+    EnvelopeId, Error, ErrorKind, MailboxId, Message, MessageId, Result, Timestamp, hex,
+    sqlite::{Sql, damaged},
+};
 
 /// Fewest digits of a prefix that a message is looked up by. Fewer would soon mean several.
 const MIN_PREFIX: usize = 4;

@@ -5,7 +5,8 @@ use rusqlite::params;
 use super::{COLUMNS, Damaged, MessageKey, MessagePage, MessageQuery, Order, read};
 use crate::{
     MailboxId, MessageId,
-    local::{Access, columns::millis_in, fault::Sql},
+    local::{Access, columns::millis_in},
+    sqlite::Sql,
 };
 
 /// Messages of one page by default: a screen of them, at a cost of about a millisecond.

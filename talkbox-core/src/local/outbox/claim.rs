@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     Result,
-    local::{Access, Store, columns::time_in, fault::Sql},
+    local::{Access, Store, columns::time_in},
+    sqlite::Sql,
 };
 
 /// Longest lease. One that reaches further into the future is from a clock that was set back, and does not count.

@@ -16,10 +16,10 @@ use crate::{
     local::{
         Access, codec,
         columns::{kind_out, locator_out, time_out},
-        fault::{Sql, damaged},
         known,
     },
     random,
+    sqlite::{Sql, damaged},
 };
 
 /// The name of an entry.

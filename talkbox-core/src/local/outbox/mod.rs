@@ -20,11 +20,10 @@ pub use self::{
 use super::{
     Access, Damaged, Lookup, Store, codec,
     columns::{time_in, time_out},
-    fault::Sql,
     known::sum_of,
     messages::prefix_range,
 };
-use crate::{Envelope, Error, ErrorKind, Locator, MailboxId, Message, Result, SecretKey, Timestamp};
+use crate::{Envelope, Error, ErrorKind, Locator, MailboxId, Message, Result, SecretKey, Timestamp, sqlite::Sql};
 
 /// Most entries of one page or claim.
 const MAX_PAGE: u32 = 256;

@@ -16,9 +16,9 @@ use crate::{
     local::{
         Access, Store,
         columns::{holder_in, holder_of, time_in},
-        fault::{Sql, damaged},
         known::sum_of,
     },
+    sqlite::{Sql, damaged},
 };
 
 pub(super) const ACK: i64 = 0;

@@ -8,57 +8,49 @@ use std::{
 };
 
 use rusqlite::Connection;
-use talkbox_core::{Error, ErrorKind, Result, Retry};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{
-    Access, Shared,
-    connection::{self, Place},
-    fault::{Fault, Sql},
-    schema,
-};
+use super::{Fault, Place, Schema, Sql};
+use crate::{Error, ErrorKind, Result, Retry};
 
-/// Most calls that wait at once, each of them holding at most a portion of entries. Past that callers wait before they
-/// hand theirs over.
-const MAX_WAITING: usize = 64;
 /// How long a transaction takes more calls: beside it the 1 ms that the disk takes is little, and no caller waits
 /// noticeably for those behind it.
 const GROUP: Duration = Duration::from_millis(20);
 
 /// A call on its way through the writer.
-trait Call: Send {
+trait Call<S: Schema>: Send {
     /// Does the work, and says whether its effects are to be kept.
-    fn run(&mut self, access: &Access<'_>) -> bool;
+    fn run(&mut self, access: &S::Access<'_>) -> bool;
     /// Answers whoever waits; with what kept the transaction from being committed, where something did.
     fn answer(self: Box<Self>, failure: Option<&Failure>);
 }
 
 /// What the queue carries.
-enum Turn {
-    Call(Box<dyn Call>),
+enum Turn<S> {
+    Call(Box<dyn Call<S>>),
     /// Take no more, finish what is waiting, and end.
     Close,
 }
 
 /// The way to the writer.
-pub(super) struct Writer {
-    turns: mpsc::Sender<Turn>,
+pub(super) struct Writer<S> {
+    turns: mpsc::Sender<Turn<S>>,
 }
 
-impl Writer {
+impl<S: Schema> Writer<S> {
     /// Starts the thread, which opens and prepares the store. The watch closes when the thread has ended.
-    pub(super) async fn start(place: Place, shared: Arc<Shared>) -> Result<(Self, watch::Receiver<()>)> {
-        let (turns, waiting) = mpsc::channel(MAX_WAITING);
+    pub(super) async fn start(place: Place, schema: Arc<S>) -> Result<(Self, watch::Receiver<()>)> {
+        let (turns, waiting) = mpsc::channel(S::MAX_WAITING);
         let (ready, opened) = oneshot::channel();
         let (running, ended) = watch::channel(());
         thread::Builder::new()
-            .name("ipfs-store".to_owned())
+            .name(S::THREAD.to_owned())
             .spawn(move || {
                 let _running = running;
-                match open(&place) {
+                match schema.open_writer(&place) {
                     Ok(db) => {
                         if ready.send(Ok(())).is_ok() {
-                            serve(&db, waiting, &shared);
+                            serve(&db, waiting, &*schema);
                         }
                         finish(db, &place);
                     }
@@ -77,7 +69,7 @@ impl Writer {
     pub(super) async fn call<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
+        F: FnOnce(&S::Access<'_>) -> Sql<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let call = Pending { work: Some(work), result: None, reply };
@@ -92,23 +84,14 @@ impl Writer {
     }
 }
 
-fn open(place: &Place) -> Sql<Connection> {
-    let mut db = connection::open_writer(place)?;
-    schema::refuse_foreign(&db)?;
-    connection::make_durable(&db, place)?;
-    schema::prepare(&mut db)?;
-    Ok(db)
-}
-
-fn serve(db: &Connection, mut waiting: mpsc::Receiver<Turn>, shared: &Shared) {
-    let mut done = Vec::with_capacity(MAX_WAITING);
+fn serve<S: Schema>(db: &Connection, mut waiting: mpsc::Receiver<Turn<S>>, schema: &S) {
+    let mut done = Vec::with_capacity(S::MAX_WAITING);
     while let Some(turn) = waiting.blocking_recv() {
         let Turn::Call(first) = turn else {
             waiting.close();
             continue;
         };
-        let access = Access { db, now: shared.clock.now(), limits: &shared.limits };
-        let failure = commit(&access, first, &mut waiting, &mut done).err();
+        let failure = commit(db, schema, first, &mut waiting, &mut done).err();
         if let Some(failure) = &failure {
             tracing::warn!(error = %failure.words, "the store could not commit");
         }
@@ -119,13 +102,14 @@ fn serve(db: &Connection, mut waiting: mpsc::Receiver<Turn>, shared: &Shared) {
 }
 
 /// Runs a call, and those that wait behind it, as one transaction. A call that fails takes back its own effects alone.
-fn commit(
-    access: &Access<'_>,
-    first: Box<dyn Call>,
-    waiting: &mut mpsc::Receiver<Turn>,
-    done: &mut Vec<Box<dyn Call>>,
+fn commit<S: Schema>(
+    db: &Connection,
+    schema: &S,
+    first: Box<dyn Call<S>>,
+    waiting: &mut mpsc::Receiver<Turn<S>>,
+    done: &mut Vec<Box<dyn Call<S>>>,
 ) -> Result<(), Failure> {
-    let (db, begun) = (access.db, Instant::now());
+    let (access, begun) = (schema.access(db), Instant::now());
     let mut next = Some(first);
     if let Err(error) = run(db, "BEGIN IMMEDIATE") {
         done.extend(next);
@@ -133,7 +117,7 @@ fn commit(
     }
     while let Some(call) = next.take() {
         done.push(call);
-        let kept = run(db, "SAVEPOINT one").is_ok() && done.last_mut().is_some_and(|call| call.run(access));
+        let kept = run(db, "SAVEPOINT one").is_ok() && done.last_mut().is_some_and(|call| call.run(&access));
         if db.is_autocommit() {
             // A full disk or a failing one makes SQLite take back everything.
             return Err(Failure::lost());
@@ -143,7 +127,7 @@ fn commit(
             db.execute_batch("ROLLBACK")?;
             Err(error)
         })?;
-        if done.len() < MAX_WAITING && begun.elapsed() < GROUP {
+        if done.len() < S::MAX_WAITING && begun.elapsed() < GROUP {
             next = match waiting.try_recv() {
                 Ok(Turn::Call(call)) => Some(call),
                 Ok(Turn::Close) => {
@@ -211,12 +195,13 @@ struct Pending<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-impl<T, F> Call for Pending<T, F>
+impl<S, T, F> Call<S> for Pending<T, F>
 where
+    S: Schema,
     T: Send,
-    F: FnOnce(&Access<'_>) -> Sql<T> + Send,
+    F: FnOnce(&S::Access<'_>) -> Sql<T> + Send,
 {
-    fn run(&mut self, access: &Access<'_>) -> bool {
+    fn run(&mut self, access: &S::Access<'_>) -> bool {
         let result = self.work.take().map(|work| work(access).map_err(Error::from));
         let kept = matches!(result, Some(Ok(_)));
         self.result = result;

@@ -6,41 +6,38 @@ use std::{
 };
 
 use rusqlite::Connection;
-use talkbox_core::{Error, ErrorKind, Result};
 use tokio::{sync::Semaphore, task};
 
-use super::{Access, Shared, connection, fault::Sql, writer::stopped};
-
-/// Most reads at once: as many as a small machine has cores. One may be busy with a whole set while the other answers.
-const MAX_READERS: u32 = 2;
+use super::{Schema, Sql, writer::stopped};
+use crate::{Error, ErrorKind, Result};
 
 /// The readers of one store. They are opened as they are needed.
-pub(super) struct Readers {
+pub(super) struct Readers<S> {
     path: PathBuf,
+    schema: Arc<S>,
     free: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
-impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, free: Arc::new(Semaphore::new(MAX_READERS as usize)), idle: Arc::default() }
+impl<S: Schema> Readers<S> {
+    pub(super) fn new(path: PathBuf, schema: Arc<S>) -> Self {
+        Self { path, schema, free: Arc::new(Semaphore::new(S::MAX_READERS as usize)), idle: Arc::default() }
     }
 
     /// Runs a read as one transaction, so that it sees one state of the store.
-    pub(super) async fn call<T, F>(&self, shared: Arc<Shared>, work: F) -> Result<T>
+    pub(super) async fn call<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Access<'_>) -> Sql<T> + Send + 'static,
+        F: FnOnce(&S::Access<'_>) -> Sql<T> + Send + 'static,
     {
         let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| stopped())?;
-        let idle = Arc::clone(&self.idle);
-        let path = self.path.clone();
+        let (path, schema, idle) = (self.path.clone(), Arc::clone(&self.schema), Arc::clone(&self.idle));
         let read = task::spawn_blocking(move || {
             // Held here, since the work goes on when nobody waits for it any more.
             let _permit = permit;
             let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let db = taken.map_or_else(|| connection::open_reader(&path), Ok)?;
-            let result = read(&db, &shared, work);
+            let db = taken.map_or_else(|| schema.open_reader(&path), Ok)?;
+            let result = read(&db, &*schema, work);
             if db.is_autocommit() {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
             }
@@ -54,7 +51,7 @@ impl Readers {
     /// Waits for the reads under way and closes the connections.
     pub(super) async fn close(&self) {
         // Fails where it was closed already.
-        if let Ok(_all) = self.free.acquire_many(MAX_READERS).await {
+        if let Ok(_all) = self.free.acquire_many(S::MAX_READERS).await {
             self.free.close();
         }
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
@@ -64,10 +61,9 @@ impl Readers {
     }
 }
 
-fn read<T>(db: &Connection, shared: &Shared, work: impl FnOnce(&Access<'_>) -> Sql<T>) -> Sql<T> {
+fn read<S: Schema, T>(db: &Connection, schema: &S, work: impl FnOnce(&S::Access<'_>) -> Sql<T>) -> Sql<T> {
     let transaction = db.unchecked_transaction()?;
-    let access = Access { db, now: shared.clock.now(), limits: &shared.limits };
-    let result = work(&access);
+    let result = work(&schema.access(db));
     transaction.finish()?;
     result
 }

@@ -1,5 +1,4 @@
-//! What is done from outside with a file of SQLite that a running program keeps: it is read and copied. Shared by the
-//! backends that keep such files. Its interface is that of the version of `rusqlite` in use, and so not a stable one.
+//! What is done from outside with a store that a running program keeps: it is read, checked and copied.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, backup::Backup};
+use rusqlite::{Connection, OpenFlags, backup::Backup};
 
+use super::{is_of_disk, storage};
 use crate::{Error, ErrorKind, Result};
 
 /// Pages that a copy takes before the program may write again: 4 MiB or 8, a few milliseconds.
@@ -18,39 +18,6 @@ const PAGES: std::ffi::c_int = 1_024;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait for a program that writes.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// Everything that SQLite reports.
-pub fn storage(error: rusqlite::Error) -> Error {
-    let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the store is damaged",
-        Some(ErrorCode::DiskFull) => "the disk is full",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the store cannot be written",
-        Some(ErrorCode::CannotOpen) => "the store is not there, or cannot be opened",
-        Some(ErrorCode::SystemIoFailure) => "the disk of the store failed",
-        _ => "SQLite failed",
-    };
-    Error::new(ErrorKind::Storage, what).source(error)
-}
-
-/// Whether SQLite may fail with it because the disk takes nothing.
-pub const fn is_of_disk(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::DiskFull
-            | ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::CannotOpen
-            | ErrorCode::SystemIoFailure
-    )
-}
-
-/// Whether it is the file that is wrong, and not what is around it.
-pub fn is_damage(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let code = source.and_then(|source| source.downcast_ref()).and_then(rusqlite::Error::sqlite_error_code);
-    // The last is what SQLite says where tables or columns are missing.
-    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown))
-}
 
 /// What SQLite finds wrong with pages and indexes, at the most so many things; nothing where all is well.
 ///
