@@ -1,6 +1,7 @@
 //! The client over the in-memory backend: the whole way of a message, and what happens when networks fail.
 
 mod drafts;
+mod killed;
 mod order;
 mod pending;
 mod remedies;

@@ -66,8 +66,13 @@ impl World {
 
     pub(crate) async fn client_of(&self, backend: Backend) -> Talkbox {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let store =
-            Store::in_memory(StoreKey::generate().expect("randomness"), Arc::clone(&clock)).await.expect("a store");
+        let store = Store::in_memory(StoreKey::generate().expect("randomness"), clock).await.expect("a store");
+        self.client_on(store, backend)
+    }
+
+    /// A client with this store, which another one may have had before.
+    pub(crate) fn client_on(&self, store: Store, backend: Backend) -> Talkbox {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let mut opened = Opened::default();
         opened.mailboxes.extend(backend.mailbox.map(|mailbox| ("memory".to_owned(), mailbox)));
         opened.transports.extend(backend.transport.map(|transport| ("memory".to_owned(), transport)));
