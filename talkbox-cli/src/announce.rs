@@ -11,7 +11,7 @@ use crate::{
     output::{DIM, GOOD},
     session::{Live, Session},
     sync_log,
-    text::one_line,
+    text::{REASON, one_line, place},
 };
 
 /// How long an announcement may take: its record needs up to a second of work, and the slowest relay some more.
@@ -56,7 +56,7 @@ impl Announcement {
         let told = self.told.join("  ");
         session.output.note(format_args!("{GOOD}announced{GOOD:#} {}/{of}  {told}", self.told.len()));
         for (who, why) in &self.failed {
-            session.output.note(format_args!("{DIM}  not at {who}: {}{DIM:#}", one_line(why, 120)));
+            session.output.note(format_args!("{DIM}  not at {}: {}{DIM:#}", place(who), one_line(why, REASON)));
         }
         if self.told.is_empty() {
             session.output.warn("nobody can look the code up yet; `talkbox read` announces it again");

@@ -39,6 +39,23 @@ pub(crate) fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
+/// Most characters of a reason that are shown: as many as a holder's own words may have.
+pub(crate) const REASON: usize = 256;
+/// Most characters of a place beside a reason, and how many of them are of its end: there is the id of a peer, and ids
+/// begin alike.
+const PLACE: usize = 48;
+const PLACE_END: usize = 10;
+
+/// Where a holder is, short enough that what is said of it stands beside it: of a long place the middle is left out.
+pub(crate) fn place(holder: impl ToString) -> String {
+    let text: Vec<char> = one_line(&holder.to_string(), usize::MAX).chars().collect();
+    if text.len() <= PLACE {
+        return text.into_iter().collect();
+    }
+    let (head, end) = (&text[..PLACE - PLACE_END - 1], &text[text.len() - PLACE_END..]);
+    head.iter().chain(&['…']).chain(end).collect()
+}
+
 /// Controls (C0 with escape, DEL, C1), the separators that some terminals take for line ends, and the marks that
 /// reverse the direction of what follows.
 const fn is_unsafe(symbol: char) -> bool {
@@ -126,6 +143,16 @@ mod tests {
         assert_eq!(one_line("abc def", 4), "abc…");
         assert_eq!(one_line("abcd ef", 4), "abc…");
         assert_eq!(one_line("abcd  ", 4), "abcd");
+    }
+
+    #[test]
+    fn a_long_place_keeps_its_beginning_and_its_end() {
+        let relay = "nostr:wss://relay.example";
+        assert_eq!(place(relay), relay);
+        let peer = "ipfs:/ip4/192.0.2.7/tcp/4001/p2p/16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u";
+        assert_eq!(place(peer), "ipfs:/ip4/192.0.2.7/tcp/4001/p2p/16Ui…UTBJ2bHP8u");
+        assert_eq!(place(peer).chars().count(), PLACE);
+        assert_eq!(place("a\u{1b}[2Jb"), "a[2Jb");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     output::{GOOD, WARN},
     prompt,
     session::Session,
-    text::one_line,
+    text::{REASON, one_line, place},
     view::short,
 };
 
@@ -123,7 +123,7 @@ fn tell(session: &Session, deleted: &Deleted, answers: &Answers) -> Outcome<()> 
         output.line(format_args!("{:<12}  {holder}", word(*state)))?;
     }
     for (holder, (words, again)) in &answers.refused {
-        let words = one_line(words, 120);
+        let (holder, words) = (place(holder), one_line(words, REASON));
         if *again {
             output.line(format_args!("{WARN}not asked{WARN:#}     {holder}: {words}; it is asked again later"))?;
         } else {
@@ -131,7 +131,8 @@ fn tell(session: &Session, deleted: &Deleted, answers: &Answers) -> Outcome<()> 
         }
     }
     for error in &answers.errors {
-        output.line(format_args!("{WARN}not asked{WARN:#}     {}; it is asked again later", one_line(error, 160)))?;
+        output
+            .line(format_args!("{WARN}not asked{WARN:#}     {}; it is asked again later", one_line(error, REASON)))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
     ipfs,
     output::{BAD, BOLD, DIM, GOOD, Output, Table, WARN},
     session::Session,
-    text::{one_line, size},
+    text::{REASON, one_line, size},
 };
 
 /// How long the network may take to find a mailbox.
@@ -166,7 +166,7 @@ fn peers(output: &Output, report: &LogReport) -> Outcome<()> {
             }
         }
         if let Some(error) = &peer.error {
-            output.line(format_args!("  {DIM}{}{DIM:#}", one_line(error, 160)))?;
+            output.line(format_args!("  {DIM}{}{DIM:#}", one_line(error, REASON)))?;
         } else if peer.months.is_empty() {
             output.line("  has nothing of this mailbox, as far as is known")?;
         }

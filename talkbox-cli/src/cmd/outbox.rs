@@ -13,7 +13,7 @@ use crate::{
     output::Table,
     sending,
     session::Session,
-    text::{ago, one_line},
+    text::{REASON, ago, one_line, place},
     view::{short, short_key},
 };
 
@@ -85,7 +85,7 @@ async fn list(session: &Session, all: bool) -> Outcome {
             whom(&waiting),
             sending::draft_state(&waiting).to_owned(),
             "-".to_owned(),
-            one_line(waiting.reason.as_deref().unwrap_or("its mailbox has not been found yet"), 80),
+            one_line(waiting.reason.as_deref().unwrap_or("its mailbox has not been found yet"), REASON),
         ]);
     }
     loop {
@@ -142,8 +142,8 @@ fn is_on_its_way(entry: &OutboxEntry) -> bool {
 
 fn why_not(entry: &OutboxEntry) -> String {
     match (&entry.state, entry.refused.first()) {
-        (OutboxState::Wedged(reason), _) => one_line(reason, 80),
-        (_, Some(refusal)) => one_line(&format!("{}: {}", refusal.holder, refusal.words), 80),
+        (OutboxState::Wedged(reason), _) => one_line(reason, REASON),
+        (_, Some(refusal)) => format!("{}: {}", place(&refusal.holder), one_line(&refusal.words, REASON)),
         (_, None) => String::new(),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     ipfs,
     output::{BAD, BOLD, DIM, Output, Table},
     session::Session,
-    text::{one_line, rfc3339},
+    text::{REASON, one_line, rfc3339},
     view::short_key,
 };
 
@@ -107,7 +107,7 @@ pub(super) fn table(output: &Output, pins: &[PinReport], name: impl Fn(&PinRepor
             format!("{} of {}", pin.covered, pin.of),
             pin.attempts.to_string(),
             pin.tried_at.filter(|time| *time > Timestamp(0)).map_or_else(String::new, rfc3339),
-            one_line(pin.details.as_deref().unwrap_or_default(), 120),
+            one_line(pin.details.as_deref().unwrap_or_default(), REASON),
         ]);
     }
     table.print(output)
@@ -136,7 +136,7 @@ fn list(output: &Output, lists: &[PinList]) -> Outcome {
         for pin in &list.pins {
             let name = pin.name.as_deref().or(pin.log.as_deref()).unwrap_or("(no name)");
             output.line(format_args!("  {:<8} {}  {}", pin.state, one_line(&pin.cid, 80), one_line(name, 100)))?;
-            let details = pin.details.as_deref().map(|details| one_line(details, 120)).unwrap_or_default();
+            let details = pin.details.as_deref().map(|details| one_line(details, REASON)).unwrap_or_default();
             let (request, created) = (one_line(&pin.request, 80), one_line(&pin.created, 40));
             output.line(format_args!("  {DIM}         {request}  {created}  {details}{DIM:#}"))?;
         }

@@ -21,7 +21,7 @@ use crate::{
     output::{DIM, Output},
     session::{Live, Session},
     sync_log,
-    text::{self, one_line},
+    text::{self, REASON, one_line, place},
     view,
 };
 
@@ -153,7 +153,7 @@ impl Answers {
             Err(error) => {
                 self.failed += 1;
                 session.output.progress_done();
-                session.output.warn(format_args!("{holder}: {}", one_line(error.message(), 160)));
+                session.output.warn(format_args!("{}: {}", place(holder), one_line(error.message(), REASON)));
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::{
     output::{BAD, DIM, GOOD, Table},
     session::Session,
     sync_log,
-    text::{ago, one_line},
+    text::{REASON, ago, one_line, place},
 };
 
 /// How long a holder may take to answer.
@@ -103,7 +103,8 @@ fn tell(
         match error {
             None => output.line(format_args!("{GOOD}reachable{GOOD:#}  {holder}"))?,
             Some(error) => {
-                output.line(format_args!("{BAD}away{BAD:#}       {holder} {DIM}{}{DIM:#}", one_line(error, 120)))?
+                let (holder, why) = (place(holder), one_line(error, REASON));
+                output.line(format_args!("{BAD}away{BAD:#}       {holder} {DIM}{why}{DIM:#}"))?;
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     output::DIM,
     session::{Live, Session},
     sync_log,
-    text::{one_line, rfc3339, safe},
+    text::{REASON, one_line, place, rfc3339, safe},
     view::{self, short, short_key},
 };
 
@@ -127,7 +127,8 @@ impl Watch<'_> {
                 output.note(format_args!("{DIM}waiting for messages to `{}`{DIM:#}", self.name));
             }
             Ok(ClientEvent::Down { holder, error }) => {
-                output.warn(format_args!("{holder}: {}; it is tried again", one_line(&error.to_string(), 160)));
+                let why = one_line(&error.to_string(), REASON);
+                output.warn(format_args!("{}: {why}; it is tried again", place(&holder)));
             }
             Ok(_) => {}
             Err(error) => return Err(error.into()),
