@@ -359,8 +359,21 @@ fn pins_are_listed_in_the_words_of_the_service() {
     let table =
         format!("[ipfs]\npins = [{{ name = \"theirs\", endpoint = \"http://{place}\", token_file = \"/no\" }}]\n");
     let settings = ada.write("node.toml", &table);
-    let theirs = ada.run(["pin", "ls", "--settings", settings.to_str().expect("text")]).ends(4);
-    assert!(theirs.stdout.contains("theirs"), "{}", theirs.stdout);
+    for command in ["ls", "status"] {
+        let theirs = ada.run(["pin", command, "--settings", settings.to_str().expect("text")]).ends(2);
+        for words in ["theirs", "/no", "chmod 600"] {
+            assert!(theirs.stderr.contains(words), "{words}: {}", theirs.stderr);
+        }
+        assert!(!theirs.stdout.contains("0 requests"), "nobody was asked: {}", theirs.stdout);
+    }
     let away = ada.run(["pin", "ls"]).ends(4);
     assert!(away.stdout.contains("mine") && !away.stdout.contains("s3cr3t"), "{}", away.stdout);
+    assert!(away.stderr.contains("mine") && !away.stderr.contains("s3cr3t"), "{}", away.stderr);
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("is mine");
+    let open = ada.run(["pin", "ls", "--json"]).ends(2);
+    assert_eq!(open.error()["code"], "config-invalid");
+    let message = open.error()["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains(token.to_str().expect("text")) && message.contains("open to others"), "{message}");
+    // The month that is here is shown all the same.
+    assert!(ada.run(["pin", "status"]).ends(2).stderr.contains("open to others"));
 }

@@ -41,5 +41,5 @@ pub(crate) use self::{
 pub use self::{
     report::{PinLine, PinList, PinReport},
     settings::PinSettings,
-    view::{pin_list, pin_status},
+    view::{pin_list, pin_status, pin_tokens},
 };

@@ -1,6 +1,6 @@
 //! What the command shows of pins.
 
-use talkbox_core::Timestamp;
+use talkbox_core::{Error, ErrorKind, Timestamp};
 
 use super::{
     api::{Listing, PinStatus, State},
@@ -125,14 +125,17 @@ pub struct PinList {
     pub has_more: bool,
     /// Why nothing is listed, where the service could not be asked.
     pub error: Option<String>,
+    /// What kind of error that is: one of the settings is for the user to mend, and no other service's answer helps.
+    #[serde(skip)]
+    pub error_kind: Option<ErrorKind>,
 }
 
 impl PinList {
     /// What a service answered.
-    pub(super) fn of(service: &str, answer: talkbox_core::Result<Listing>) -> Self {
+    pub(super) fn of(service: &str, answer: Result<Listing, Error>) -> Self {
         let (listing, error) = match answer {
             Ok(listing) => (listing, None),
-            Err(error) => (Listing::default(), Some(error.to_string())),
+            Err(error) => (Listing::default(), Some(error)),
         };
         let line = |pin: PinStatus| PinLine {
             request: pin.id.to_string(),
@@ -148,7 +151,14 @@ impl PinList {
             pins: listing.pins.into_iter().map(line).collect(),
             unreadable: listing.unreadable,
             has_more: listing.has_more,
-            error,
+            error_kind: error.as_ref().map(Error::kind),
+            error: error.as_ref().map(in_words),
         }
     }
+}
+
+/// An error without the operation of the library, which says nothing to a person.
+fn in_words(error: &Error) -> String {
+    let (text, operation) = (error.to_string(), error.operation().unwrap_or_default());
+    text.strip_prefix(operation).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
 }

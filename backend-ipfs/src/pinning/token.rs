@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 const MOST: u64 = 8 * 1024;
 /// The least characters of a token: what is shorter is a mistake, and could not be taken out of texts again.
 const LEAST: usize = 4;
+/// What an error calls the path of a token's file.
+const FILE: &str = "token_file";
 /// What stands where a token stood.
 const HIDDEN: &str = "(hidden)";
 
@@ -64,7 +66,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Where a token is kept. It does not show its path: a token pasted into the wrong key would be one.
+/// Where a token is kept. Its path is named only where it cannot be used: who mends that has to know which file is meant.
+/// A token that was pasted in its place (in hex, base64url, or as JWT) is refused before, since it is no absolute path.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct TokenFile(PathBuf);
 
@@ -77,17 +80,17 @@ impl TokenFile {
     /// Reads the token.
     ///
     /// # Errors
-    /// `ConfigInvalid` where the file cannot be read, is open to others, or holds no token.
+    /// `ConfigInvalid` with the path where the file cannot be read, is open to others, or holds no token.
     pub(crate) fn read(&self) -> Result<Token> {
         let failed = |error: io::Error| {
             let why = match error.kind() {
-                io::ErrorKind::NotFound => "there is no token's file at `token_file`".to_owned(),
-                // Of our own words, or the system's, neither of which has the path.
+                io::ErrorKind::NotFound => "the file that `token_file` names is not there".to_owned(),
                 _ => format!("the token's file cannot be used: {error}"),
             };
             Error::new(ErrorKind::ConfigInvalid, why)
         };
-        Token::parse(&read(&self.0).map_err(failed)?)
+        let token = read(&self.0).map_err(failed).and_then(|text| Token::parse(&text));
+        token.map_err(|error| error.with(FILE, self.0.display()))
     }
 }
 
@@ -173,8 +176,15 @@ mod tests {
             assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let absent = TokenFile::new(folder.path().join("s3cr3t")).read().expect_err("absent");
-        assert!(!format!("{absent:?}").contains("s3cr3t"));
         TokenFile::new(folder.path()).read().expect_err("a folder is no file");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let absent = TokenFile::new(&path).read().expect_err("absent");
+        assert_eq!(absent.kind(), ErrorKind::ConfigInvalid);
+        assert_eq!(absent.context(FILE), path.to_str());
     }
 }

@@ -8,7 +8,8 @@ use talkbox_core::{Error, ErrorKind, OpenContext, Result};
 use talkbox_net::Network;
 
 use super::{
-    HttpService, Keeper, KeeperParts, Pace, Peers, PinList, PinReport, PinService, PinSettings, connections, services,
+    HttpService, Keeper, KeeperParts, Pace, Peers, PinList, PinReport, PinService, PinSettings, Service, connections,
+    services,
 };
 use crate::{
     node::STORE,
@@ -25,6 +26,20 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// `ConfigInvalid` where no service is named, or one cannot be; `Storage`.
 pub async fn pin_status(pins: &[PinSettings], context: &OpenContext) -> Result<Vec<PinReport>> {
     with_keeper(pins, context, async |keeper| keeper.status().await).await
+}
+
+/// Whether the token of each pinning service can be read. To look how pins stand needs none, and nothing is pinned without.
+///
+/// # Errors
+/// `ConfigInvalid` with the file and the service; as [`pin_status`] for the services themselves.
+pub async fn pin_tokens(pins: &[PinSettings]) -> Result<()> {
+    let services = services(pins)?;
+    // A file may be on a disk that is asleep or far away.
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = |service: &Service| service.token.read().map_err(|error| error.with("service", &service.name));
+        services.iter().try_for_each(|service| read(service).map(drop))
+    });
+    reading.await.map_err(|error| Error::new(ErrorKind::Unexpected, "the tokens were not read").source(error))?
 }
 
 /// What each pinning service has, in its own words: `talkbox pin ls`.

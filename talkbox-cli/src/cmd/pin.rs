@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use talkbox_backend_ipfs::{PinList, PinReport};
-use talkbox_core::{MailboxId, Timestamp};
+use talkbox_core::{Error, ErrorKind, MailboxId, Timestamp};
 
 use crate::{
     exit::{Code, Failure, Outcome},
@@ -54,10 +54,13 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     };
     match arguments.command {
         None | Some(Command::Status) => {
-            let mut pins = ipfs::wait(session, talkbox_backend_ipfs::pin_status(&pins, &context)).await?;
+            let mut reports = ipfs::wait(session, talkbox_backend_ipfs::pin_status(&pins, &context)).await?;
             // A month in which nothing came yet.
-            pins.retain(|pin| pin.of > 0);
-            status(session, &pins)
+            reports.retain(|pin| pin.of > 0);
+            status(session, &reports)?;
+            // How pins stand is known without a token; that none can be made is said all the same.
+            talkbox_backend_ipfs::pin_tokens(&pins).await.map_err(not_asked)?;
+            Ok(Code::Done)
         }
         Some(Command::Ls) => {
             if session.is_offline() {
@@ -71,17 +74,17 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
     }
 }
 
-fn status(session: &Session, pins: &[PinReport]) -> Outcome {
+fn status(session: &Session, pins: &[PinReport]) -> Outcome<()> {
     let output = &session.output;
     if output.is_json() {
         for pin in pins {
             output.object(pin)?;
         }
-        return Ok(Code::Done);
+        return Ok(());
     }
     if pins.is_empty() {
         output.note("there is no log here yet that could be pinned");
-        return Ok(Code::Done);
+        return Ok(());
     }
     let own = session.keyring.list()?;
     table(output, pins, |pin| {
@@ -92,8 +95,7 @@ fn status(session: &Session, pins: &[PinReport]) -> Outcome {
         let name = mailbox.and_then(|id| own.iter().find(|entry| entry.id == id)).map(|entry| entry.name.clone());
         let name = name.or_else(|| mailbox.as_ref().map(short_key)).unwrap_or_default();
         format!("{name} {month}")
-    })?;
-    Ok(Code::Done)
+    })
 }
 
 /// How logs stand, each under a name.
@@ -113,9 +115,37 @@ pub(super) fn table(output: &Output, pins: &[PinReport], name: impl Fn(&PinRepor
     table.print(output)
 }
 
+/// Shows what each service has.
+///
+/// # Errors
+/// Why one of them could not be asked.
 fn list(output: &Output, lists: &[PinList]) -> Outcome {
-    let failed = lists.iter().any(|list| list.error.is_some());
-    let code = if failed { Code::Unreachable } else { Code::Done };
+    show(output, lists)?;
+    let failed = lists.iter().filter_map(|list| Some((list.error_kind?, list.error.as_ref()?)));
+    // The settings first: of several reasons that one does not go away by itself.
+    match failed.min_by_key(|(kind, _)| *kind != ErrorKind::ConfigInvalid) {
+        None => Ok(Code::Done),
+        // It names the service.
+        Some((kind, error)) => Err(not_asked(Error::new(kind, error.clone()))),
+    }
+}
+
+/// Why a service could not be asked, and what to do.
+fn not_asked(error: Error) -> Failure {
+    let hint = match error.kind() {
+        ErrorKind::ConfigInvalid => {
+            "the service's token stands alone in the file of `token_file`, as one line, and only you can read it (`chmod 600`)"
+        }
+        ErrorKind::Denied => {
+            "the service does not know the token: put the one that it gave you into the file of `token_file`"
+        }
+        ErrorKind::Unsupported => "`endpoint` is where the service's API begins, without `/pins`",
+        _ => "see that `endpoint` is right and that the service runs, then try again",
+    };
+    Failure::from(error).hint(hint)
+}
+
+fn show(output: &Output, lists: &[PinList]) -> Outcome<()> {
     if output.is_json() {
         for list in lists {
             output.object(&json!({
@@ -126,13 +156,15 @@ fn list(output: &Output, lists: &[PinList]) -> Outcome {
                 "error": list.error,
             }))?;
         }
-        return Ok(code);
+        return Ok(());
     }
     for list in lists {
-        output.line(format_args!("{BOLD}{}{BOLD:#}  {} requests", list.service, list.pins.len()))?;
         if let Some(error) = &list.error {
-            output.line(format_args!("  {BAD}{}{BAD:#}", one_line(error, 200)))?;
+            output.line(format_args!("{BOLD}{}{BOLD:#}  {BAD}not asked{BAD:#}", list.service))?;
+            output.line(format_args!("  {BAD}{}{BAD:#}", one_line(error, REASON)))?;
+            continue;
         }
+        output.line(format_args!("{BOLD}{}{BOLD:#}  {} requests", list.service, list.pins.len()))?;
         for pin in &list.pins {
             let name = pin.name.as_deref().or(pin.log.as_deref()).unwrap_or("(no name)");
             output.line(format_args!("  {:<8} {}  {}", pin.state, one_line(&pin.cid, 80), one_line(name, 100)))?;
@@ -147,5 +179,5 @@ fn list(output: &Output, lists: &[PinList]) -> Outcome {
             output.line("  there are more than were asked for")?;
         }
     }
-    Ok(code)
+    Ok(())
 }
