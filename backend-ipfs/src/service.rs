@@ -144,7 +144,7 @@ impl IpfsNode {
     /// Starts a node. It listens when this returns.
     ///
     /// # Errors
-    /// `ConfigInvalid`; `Storage` for its folder; `Unreachable` where it cannot listen.
+    /// `ConfigInvalid`, also where it cannot listen; `Storage` for its folder.
     pub async fn start(config: IpfsNodeConfig) -> Result<Self> {
         Self::start_with(config, None, Arc::new(SystemClock)).await
     }

@@ -288,7 +288,7 @@ fn a_peer_that_cannot_run_says_why() {
     let home = Home::new();
     let refused = |arguments: &[&str], told: &[&str]| {
         let ran = home.run([&["node", "--listen", "127.0.0.1:0"], arguments].concat());
-        assert_ne!(ran.code, Some(0), "{arguments:?}");
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.stderr);
         for words in told {
             assert!(ran.stderr.contains(words), "{arguments:?}: {}", ran.stderr);
         }
@@ -299,8 +299,14 @@ fn a_peer_that_cannot_run_says_why() {
     refused(&["--ipfs", "--ipfs-keep", "nonsense"], &["nonsense", "npub"]);
     refused(&["--ipfs", "--ipfs-dht", "on"], &["`off`, `client` or `server`"]);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
     let place = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().expect("an address").port());
-    refused(&["--ipfs", "--ipfs-listen", &place, "--ipfs-keep", "any"], &["another program", "tcp/0"]);
+    refused(&["--ipfs", "--ipfs-listen", &place, "--ipfs-keep", "any"], &["another program", &place, "tcp/0"]);
+    // As the node itself ends where its port is taken.
+    let node = home.run(["node", "--json", "--listen", &address]).ends(2);
+    let peer = [&["node", "--json", "--listen", "127.0.0.1:0"], IPFS, &["--ipfs-keep", "any"]].concat();
+    let peer = home.run([&peer[..], &["--ipfs-listen", &place]].concat()).ends(2);
+    assert_eq!(node.error()["code"], peer.error()["code"]);
     // The node has ended with it: its folder is free again.
     let settings = home.write("node.toml", "[ipfs]\nlistn = []\n");
     refused(&["--settings", settings.to_str().expect("text")], &["listn"]);

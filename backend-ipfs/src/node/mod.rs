@@ -81,7 +81,7 @@ impl Peer {
     /// Starts a peer.
     ///
     /// # Errors
-    /// `Storage` for its folder; `ConfigInvalid` and `Unreachable` where it cannot listen.
+    /// `Storage` for its folder; `ConfigInvalid` where it cannot listen.
     pub(crate) async fn start(settings: Settings, key: Option<SecretKey>, clock: Arc<dyn Clock>) -> Result<Self> {
         let folder = settings.data.as_deref();
         let key = match key {
@@ -97,14 +97,10 @@ impl Peer {
         let built = swarm::build(&identity, &settings, &reach, Arc::new(store.clone()))?;
         let mut swarm = built.swarm;
         for address in &settings.listen {
-            ports::check(address).map_err(|error| {
-                Error::new(ErrorKind::Unreachable, "the peer cannot listen there").source(error).with("listen", address)
-            })?;
-            swarm.listen_on(address.clone()).map_err(|error| {
-                Error::new(ErrorKind::ConfigInvalid, "the peer cannot listen there")
-                    .source(error)
-                    .with("listen", address)
-            })?;
+            let cannot =
+                || Error::new(ErrorKind::ConfigInvalid, "the peer cannot listen there").with("listen", address);
+            ports::check(address).map_err(|error| cannot().source(error))?;
+            swarm.listen_on(address.clone()).map_err(|error| cannot().source(error))?;
         }
         for address in &settings.external {
             swarm.add_external_address(address.clone());
@@ -159,7 +155,9 @@ impl Peer {
         let listens = timeout(CLOSING, link.listening(told + settings.listen.len())).await.is_ok();
         // One place of several is enough.
         if !listens && link.addresses().len() <= told {
-            return Err(Error::new(ErrorKind::Unreachable, "the peer cannot listen on any of its addresses"));
+            let places: Vec<_> = settings.listen.iter().map(ToString::to_string).collect();
+            return Err(Error::new(ErrorKind::ConfigInvalid, "the peer cannot listen on any of its addresses")
+                .with("listen", places.join(" ")));
         }
         Ok(Self { link, logs, store, pins, lost, end, tasks: Mutex::new(tasks) })
     }

@@ -289,9 +289,11 @@ fn not_started(error: Error, data: &Path) -> Failure {
     let mut causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
     let is_taken = causes.any(|cause| format!("{cause:?}").contains("AddrInUse"));
     let hint = if is_taken {
-        "another program, perhaps another peer, listens there: stop it, or choose another port with `--ipfs-listen \
-         /ip4/0.0.0.0/tcp/0`"
-            .to_owned()
+        format!(
+            "another program, perhaps another peer, listens on {}: stop it, or choose another port with `--ipfs-listen \
+             /ip4/0.0.0.0/tcp/0`",
+            error.context("listen").unwrap_or("that port")
+        )
     } else if error.context("listen").is_some() {
         "name where this computer is reached, such as `--ipfs-listen /ip4/0.0.0.0/tcp/4001`".to_owned()
     } else if error.context("external").is_some() {
@@ -301,7 +303,6 @@ fn not_started(error: Error, data: &Path) -> Failure {
             .to_owned()
     } else {
         match error.kind() {
-            ErrorKind::Unreachable => "choose where to listen with `--ipfs-listen /ip4/0.0.0.0/tcp/4001`".to_owned(),
             ErrorKind::Storage => format!(
                 "see that {} is a folder of the user who runs the node, and that its disk has room; a store that is damaged \
                  can be moved away: a backup takes its place, or other peers fill a new one",
