@@ -2,14 +2,13 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use libp2p::Multiaddr;
 use talkbox_core::{Clock, Error, ErrorKind, MailboxId, Result, SecretKey, SystemClock};
 use tokio::time::timeout;
 
 use crate::{
     node::{
         Peer,
-        address::PeerAddress,
+        address::{PeerAddress, Purpose, own_place},
         settings::{Dht, Keep, PUBLIC_DHT, Settings},
     },
     pinning::{PinSettings, services},
@@ -83,11 +82,8 @@ impl IpfsNodeConfig {
     }
 
     fn settings(self) -> Result<Settings> {
-        let place = |key: &'static str, text: &String| {
-            text.parse::<Multiaddr>().map_err(|error| {
-                let what = "not an address such as `/ip4/0.0.0.0/tcp/4001`";
-                Error::new(ErrorKind::ConfigInvalid, what).source(error).with(key, text)
-            })
+        let place = |key: &'static str, purpose: Purpose, text: &String| {
+            own_place(text, purpose).map_err(|error| error.with(key, text))
         };
         let peer = |key: &'static str, text: &String| {
             text.parse::<PeerAddress>()
@@ -97,8 +93,8 @@ impl IpfsNodeConfig {
             return Err(Error::new(ErrorKind::ConfigInvalid, "a node listens somewhere").with("listen", "nothing"));
         }
         Ok(Settings {
-            listen: self.listen.iter().map(|text| place("listen", text)).collect::<Result<_>>()?,
-            external: self.external.iter().map(|text| place("external", text)).collect::<Result<_>>()?,
+            listen: self.listen.iter().map(|text| place("listen", Purpose::Listen, text)).collect::<Result<_>>()?,
+            external: self.external.iter().map(|text| place("external", Purpose::Tell, text)).collect::<Result<_>>()?,
             data: self.data,
             peers: self.peers.iter().map(|text| peer("peers", text)).collect::<Result<_>>()?,
             bootstrap: self.bootstrap.iter().map(|text| peer("bootstrap", text)).collect::<Result<_>>()?,

@@ -307,6 +307,15 @@ fn a_peer_that_cannot_run_says_why() {
     let peer = [&["node", "--json", "--listen", "127.0.0.1:0"], IPFS, &["--ipfs-keep", "any"]].concat();
     let peer = home.run([&peer[..], &["--ipfs-listen", &place]].concat()).ends(2);
     assert_eq!(node.error()["code"], peer.error()["code"]);
+    for half in ["/dns4/node.example", "/ip4/192.0.2.7/udp/4001", "/tcp/4001", "/ip4/192.0.2.7/tcp/0"] {
+        refused(&["--ipfs", "--ipfs-external", half], &[half, "--ipfs-external /dns4/node.example/tcp/4001"]);
+    }
+    for half in ["/ip4/127.0.0.1", "/ip4/127.0.0.1/udp/0"] {
+        refused(&["--ipfs", "--ipfs-listen", half], &[half, "--ipfs-listen /ip4/"]);
+    }
+    let settings =
+        home.write("node.toml", "[ipfs]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nexternal = [\"/ip4/192.0.2.7\"]\n");
+    refused(&["--settings", settings.to_str().expect("text")], &["/ip4/192.0.2.7", "external"]);
     // The node has ended with it: its folder is free again.
     let settings = home.write("node.toml", "[ipfs]\nlistn = []\n");
     refused(&["--settings", settings.to_str().expect("text")], &["listn"]);

@@ -63,6 +63,50 @@ impl FromStr for PeerAddress {
     }
 }
 
+/// What an address of one's own peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To listen there.
+    Listen,
+    /// To be told to others: a proxy there may have what the peer itself has not, such as TLS.
+    Tell,
+}
+
+/// Reads an address of one's own peer: a host, a port, and what is spoken there. Of half of one nobody could make anything,
+/// and that would show only when nobody comes.
+///
+/// # Errors
+/// `ConfigInvalid`, which says what it lacks.
+pub(crate) fn own_place(text: &str, purpose: Purpose) -> Result<Multiaddr> {
+    let place: Multiaddr = text.parse().map_err(|error| {
+        Error::new(ErrorKind::ConfigInvalid, "not an address such as `/ip4/0.0.0.0/tcp/4001`").source(error)
+    })?;
+    let parts: Vec<Protocol<'_>> = place.iter().collect();
+    match lack(&parts, purpose) {
+        Some(why) => Err(Error::new(ErrorKind::ConfigInvalid, why)),
+        None => Ok(place),
+    }
+}
+
+/// What an address lacks, or has too much.
+fn lack(parts: &[Protocol<'_>], purpose: Purpose) -> Option<&'static str> {
+    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Sni, Tcp, Tls, Udp, Ws, Wss};
+    let [Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_), rest @ ..] = parts else {
+        return Some("an address begins with a host, as in `/ip4/192.0.2.7/…` or `/dns4/node.example/…`");
+    };
+    if let [.., P2p(_)] = rest {
+        return Some("the id at its end is added by the peer itself: leave `/p2p/…` out");
+    }
+    match (rest, purpose) {
+        ([Tcp(0) | Udp(0), ..], Purpose::Tell) => Some("nobody can be reached at port 0"),
+        ([Tcp(_)] | [Tcp(_), Ws(_)] | [Udp(_), QuicV1], _) => None,
+        ([Tcp(_), Wss(_)] | [Tcp(_), Tls, Ws(_)] | [Tcp(_), Tls, Sni(_), Ws(_)], Purpose::Tell) => None,
+        ([Tcp(_), ..], _) => Some("this is not spoken over TCP: `/tcp/PORT` or `/tcp/PORT/ws` is"),
+        ([Udp(_), ..], _) => Some("the address lacks what is spoken over UDP: `/udp/PORT/quic-v1`"),
+        _ => Some("the address lacks a port, as in `…/tcp/4001`"),
+    }
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/p2p/{}", self.place, self.peer)
@@ -83,6 +127,38 @@ mod tests {
             assert_eq!((address.to_string(), address.place.to_string()), (text, place.to_owned()));
             let locator = address.locator().expect("a locator");
             assert_eq!(PeerAddress::of(&locator).expect("the same"), address);
+        }
+    }
+
+    #[test]
+    fn an_own_place_has_a_host_a_port_and_what_is_spoken_there() {
+        use Purpose::{Listen, Tell};
+        for both in ["/ip4/192.0.2.7/tcp/4001", "/ip6/::1/udp/4001/quic-v1", "/dns4/node.example/tcp/4002/ws"] {
+            for purpose in [Listen, Tell] {
+                assert_eq!(own_place(both, purpose).expect(both).to_string(), both);
+            }
+        }
+        for told in ["/dns4/node.example/tcp/443/wss", "/dns/node.example/tcp/443/tls/ws"] {
+            own_place(told, Tell).expect(told);
+            own_place(told, Listen).expect_err("a peer has no certificate");
+        }
+        own_place("/ip4/0.0.0.0/tcp/0", Listen).expect("the system chooses a port");
+        own_place("/ip4/0.0.0.0/tcp/0", Tell).expect_err("a port that nobody knows");
+        let whole = format!("/ip4/192.0.2.7/tcp/4001/p2p/{ID}");
+        for (bad, word) in [
+            ("node.example", "not an address"),
+            ("/dns4/node.example", "port"),
+            ("/ip4/192.0.2.7/ws", "port"),
+            ("/ip4/192.0.2.7/udp/4001", "quic-v1"),
+            ("/ip4/192.0.2.7/tcp/4001/http", "not spoken"),
+            ("/tcp/4001", "host"),
+            (&whole, "leave `/p2p/…` out"),
+        ] {
+            for purpose in [Listen, Tell] {
+                let error = own_place(bad, purpose).expect_err(bad);
+                assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+                assert!(error.message().contains(word), "{bad}: {error}");
+            }
         }
     }
 
