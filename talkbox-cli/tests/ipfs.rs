@@ -76,6 +76,11 @@ fn id(peer: &str) -> &str {
     peer.rsplit('/').next().expect("an id")
 }
 
+/// What tells a peer from others where its address is shortened.
+fn end_of(peer: &str) -> String {
+    peer[peer.len() - 8..].to_owned()
+}
+
 #[test]
 fn a_node_with_a_peer_holds_a_mailbox_and_its_log_is_shown() {
     let node = Home::new();
@@ -115,9 +120,25 @@ fn a_node_with_a_peer_holds_a_mailbox_and_its_log_is_shown() {
     for words in ["the peer on IPFS listens", "the peer on IPFS has stopped", "the node has stopped"] {
         assert!(logged.contains(words), "{words}: {logged}");
     }
-    let away = ada.json(["log", "-b", &uri]);
+    // Nobody answers: what is here is shown, and that it is no answer.
+    let ran = ada.run(["log", "-b", &uri, "--json"]).ends(4);
+    let away = ran.objects().remove(0);
     assert_eq!((&away["peers"][0]["reachable"], &away["months"][0]["entries"]), (&false.into(), &1.into()), "{away}");
-    assert!(away["peers"][0]["error"].is_string(), "{away}");
+    let why = away["peers"][0]["error"].as_str().expect("a reason");
+    let error = ran.error();
+    let message = error["message"].as_str().expect("a message");
+    assert_eq!(error["code"], "unreachable");
+    assert!(message.contains(why) && message.contains(&end_of(&before)), "{message}");
+    assert!(ada.run(["log", "-b", &uri]).ends(4).stdout.contains("/orbitdb/zdpu"), "what is here");
+    // A reason stands where a long address does not hide it.
+    bob.run(["send", &code, "later", "-b", &uri]).success();
+    for command in ["status", "outbox"] {
+        let shown = bob.run([command, "-b", &uri]).success().stdout;
+        let line = shown.lines().find(|line| line.contains("the peer cannot be reached: Connection refused"));
+        let line = line.expect("the whole reason");
+        assert!(line.contains("ipfs:/ip4/127.0.0.1/tcp/") && line.contains(&end_of(&before)), "{shown}");
+        assert!(!line.contains(&uri), "{shown}");
+    }
     let offline = ada.json(["log", "--offline", "-b", &uri]);
     assert_eq!((&offline["asked"], &offline["peers"]), (&false.into(), &json!([])), "{offline}");
     assert_eq!(offline["months"], log["months"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use talkbox_backend_ipfs::{LogReport, MonthReport, PeerMonth};
+use talkbox_backend_ipfs::{LogReport, MonthReport, PeerMonth, PeerReport};
 use talkbox_core::{
     ErrorKind, Locator, MailboxId, Shortcode,
     address::{Target, to_npub},
@@ -15,7 +15,7 @@ use crate::{
     ipfs,
     output::{BAD, BOLD, DIM, GOOD, Output, Table, WARN},
     session::Session,
-    text::{REASON, one_line, size},
+    text::{REASON, one_line, place, size},
 };
 
 /// How long the network may take to find a mailbox.
@@ -27,7 +27,7 @@ const SHORT: usize = 8;
 #[command(
     after_help = "A mailbox on IPFS is one OrbitDB log for each month. Asking peers also fetches what they have more; \
                         with --offline only what is here is shown. A peer is in step where it has every entry that is \
-                        known."
+                        known. Where no peer answers, what is here is shown, and it ends with 4."
 )]
 pub(crate) struct Arguments {
     /// The mailbox: its name on this computer, or anybody's code, npub or link [default: the own one]
@@ -64,9 +64,27 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             "peers": report.peers,
             "pins": report.pins,
         }))?;
+    } else {
+        tell(&session.output, &whose, &report, asks)?;
+    }
+    answered(&report.peers)
+}
+
+/// Whether any of the peers that were asked has answered.
+///
+/// # Errors
+/// `unreachable`, with what each of them failed by: what is here is no answer to what they have.
+fn answered(peers: &[PeerReport]) -> Outcome {
+    if peers.is_empty() || peers.iter().any(|peer| peer.error.is_none()) {
         return Ok(Code::Done);
     }
-    tell(&session.output, &whose, &report, asks)
+    let why = peers.iter().map(|peer| {
+        let why = one_line(peer.error.as_deref().unwrap_or_default(), REASON);
+        format!("{}: {why}", place(&peer.holder))
+    });
+    let message = format!("no peer answered: {}", why.collect::<Vec<_>>().join("; "));
+    Err(Failure::new(Code::Unreachable, "unreachable", message)
+        .hint("what is stored here was shown; `--offline` asks nobody"))
 }
 
 async fn whose(session: &Session, text: Option<&str>) -> Outcome<Whose> {
@@ -106,7 +124,7 @@ async fn whose(session: &Session, text: Option<&str>) -> Outcome<Whose> {
     }
 }
 
-fn tell(output: &Output, whose: &Whose, report: &LogReport, asked: bool) -> Outcome {
+fn tell(output: &Output, whose: &Whose, report: &LogReport, asked: bool) -> Outcome<()> {
     let code = whose.code.map_or_else(|| to_npub(&whose.mailbox), |code| code.to_string());
     output.line(format_args!("{BOLD}{}{BOLD:#}  {code}", one_line(&whose.name, 64)))?;
     if report.months.is_empty() {
@@ -124,7 +142,7 @@ fn tell(output: &Output, whose: &Whose, report: &LogReport, asked: bool) -> Outc
         output.line("")?;
         super::pin::table(output, &report.pins, |pin| month_of(&report.months, &pin.log))?;
     }
-    Ok(Code::Done)
+    Ok(())
 }
 
 fn months(output: &Output, months: &[MonthReport]) -> Outcome<()> {
