@@ -29,7 +29,7 @@ impl From<Code> for ExitCode {
 }
 
 impl Code {
-    const fn of(kind: ErrorKind) -> Self {
+    pub(crate) const fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Unsupported | ErrorKind::ConfigInvalid | ErrorKind::InvalidInput | ErrorKind::TooLarge => {
                 Self::BadInput

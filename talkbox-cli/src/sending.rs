@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use talkbox_core::{
-    ErrorKind, Retry, Shortcode,
+    ErrorKind, Refusal, Retry, Shortcode,
     client::{LaterRequest, Sent},
     local::{OutboxEntry, OutboxId, OutboxState, WaitingDraft},
 };
@@ -13,7 +13,7 @@ use crate::{
     exit::{Code, Failure, Outcome},
     output::{BAD, DIM, GOOD, Output, WARN},
     session::{Live, Session},
-    text::{date, one_line},
+    text::{REASON, date, one_line, place},
     view::short,
 };
 
@@ -22,6 +22,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same with `--wait`.
 const LONG_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What helps where a holder keeps no such mailbox.
+const KEEPS_NONE: &str = "ask whoever runs it to keep this mailbox, or name a holder that does";
 
 /// How sending may end.
 #[derive(clap::Args, Clone, Debug)]
@@ -108,6 +111,27 @@ pub(crate) async fn waits(session: &Session, live: Live, id: OutboxId, ways: &Wa
     Ok(Code::Done)
 }
 
+/// The word of a holder that did answer, where one did: then the message does not wait for a connection. That a holder keeps
+/// no such mailbox goes first: it is what somebody has to do something about.
+fn answer(entry: &OutboxEntry) -> Option<&Refusal> {
+    use ErrorKind::{Denied, InvalidEnvelope, NotFound, RateLimited, Refused, TooLarge};
+    let answered = entry.refused.iter().filter(|refusal| {
+        matches!(refusal.kind, Denied | InvalidEnvelope | NotFound | RateLimited | Refused | TooLarge)
+    });
+    answered.min_by_key(|refusal| refusal.kind != NotFound)
+}
+
+/// Why nobody has a message that is not to be queued.
+fn not_taken(entry: &OutboxEntry) -> Failure {
+    let Some(Refusal { holder, kind, words, .. }) = answer(entry) else { return nobody() };
+    let hint = match kind {
+        ErrorKind::NotFound => format!("nothing was sent or kept; {KEEPS_NONE}"),
+        _ => "nothing was sent or kept; without `--no-queue` it would be queued".to_owned(),
+    };
+    let message = format!("{}: {}", place(holder), one_line(words, REASON));
+    Failure::new(Code::of(*kind), kind.as_str(), message).hint(hint)
+}
+
 fn nobody() -> Failure {
     Failure::new(Code::Unreachable, "unreachable", "nobody could be reached")
         .hint("nothing was sent or kept; without `--no-queue` it would be queued")
@@ -173,7 +197,7 @@ impl End {
             }
             Self::Late => Err(Failure::timeout(format!("stored by {got} of {of} holders when the time was over"))
                 .hint("it stays in the outbox and is tried again; `talkbox outbox flush --wait` goes on waiting")),
-            Self::Nobody => Err(nobody()),
+            Self::Nobody => Err(not_taken(entry)),
             Self::Refused => {
                 let words = entry.refused.first().map(|refusal| refusal.words.clone()).unwrap_or_default();
                 let message = format!("refused by all {} holders: {words}", entry.locators.len());
@@ -197,13 +221,17 @@ fn tell(output: &Output, entry: &OutboxEntry, end: &End, to: Option<Shortcode>) 
         }
         End::Refused => output.line(format_args!("{BAD}refused{BAD:#}   {of}/{of}"))?,
         End::Nobody => {}
-        _ => output.line(format_args!(
-            "{WARN}queued{WARN:#}    nobody could be reached; later commands and `talkbox watch` try again"
-        ))?,
+        _ => {
+            let why = if answer(entry).is_some() { "no holder has taken it yet" } else { "nobody could be reached" };
+            output.line(format_args!("{WARN}queued{WARN:#}    {why}; later commands and `talkbox watch` try again"))?;
+        }
     }
     for refusal in &entry.refused {
-        let words = one_line(&refusal.words, 120);
-        output.line(format_args!("{DIM}  not at{DIM:#}  {}: {words}", refusal.holder))?;
+        let (holder, words) = (place(&refusal.holder), one_line(&refusal.words, REASON));
+        output.line(format_args!("{DIM}  not at{DIM:#}  {holder}: {words}"))?;
+    }
+    if !matches!(end, End::Nobody) && entry.refused.iter().any(|refusal| refusal.kind == ErrorKind::NotFound) {
+        output.note(KEEPS_NONE);
     }
     for holder in &entry.pending {
         output.line(format_args!("{DIM}  on its way to{DIM:#} {holder}"))?;

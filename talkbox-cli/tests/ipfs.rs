@@ -212,6 +212,16 @@ fn a_peer_keeps_those_that_it_is_told_to() {
     let npub = other.run(["id", "--npub"]).success().stdout;
     let ran = other.run(["send", npub.trim(), "x", "--json"]);
     assert!(!ran.stdout.contains("\"stored\":[{"), "{}", ran.stdout);
+    // It did answer, and what it said is told.
+    let queued = other.run(["send", npub.trim(), "x"]).success();
+    let all = format!("{}{}", queued.stdout, queued.stderr);
+    assert!(!all.contains("nobody could be reached"), "{all}");
+    assert!(all.contains("the peer does not keep this mailbox") && all.contains("whoever runs it"), "{all}");
+    let gone = other.run(["send", npub.trim(), "x", "--no-queue", "--json"]).ends(3);
+    assert_eq!(gone.error()["code"], "not-found");
+    let message = gone.error()["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains("the peer does not keep this mailbox"), "{message}");
+    assert!(message.contains(&end_of(&by_npub.address)), "{message}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         let (kind, message) = match refusal.code {
-            Code::Unknown => (ErrorKind::NotFound, "the peer does not keep this log"),
+            Code::Unknown => (ErrorKind::NotFound, "the peer does not keep this mailbox"),
             Code::Busy => (ErrorKind::RateLimited, "the peer has too much to do"),
             Code::Refused => (ErrorKind::Refused, "the peer refuses"),
         };
