@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 /// A node with a peer on IPFS.
 struct Peer {
-    process: Child,
-    told: BufReader<ChildStdout>,
+    /// Until it was stopped, with what it says.
+    running: Option<(Child, BufReader<ChildStdout>)>,
     /// Where the node beside it is.
     node: String,
     /// Where it is, as it goes into `peers`.
@@ -37,7 +37,7 @@ impl Peer {
         assert!(node.starts_with("ws://"));
         let address = line();
         assert!(address.starts_with("/ip4/127.0.0.1/tcp/") && address.contains("/p2p/16Uiu2HA"), "{address}");
-        Self { process, told, node, address }
+        Self { running: Some((process, told)), node, address }
     }
 
     /// One that keeps whatever is brought.
@@ -50,10 +50,22 @@ impl Peer {
     }
 
     fn stop(mut self) -> Ran {
-        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        let (mut process, told) = self.running.take().expect("runs");
+        let sent = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
         assert!(sent.expect("runs").success());
-        self.process.stdout = Some(self.told.into_inner());
-        finish(self.process).success()
+        process.stdout = Some(told.into_inner());
+        finish(process).success()
+    }
+}
+
+impl Drop for Peer {
+    /// A test that fails, or needs it no longer, leaves no process behind.
+    fn drop(&mut self) {
+        if let Some((mut process, _)) = self.running.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
