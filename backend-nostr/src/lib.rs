@@ -40,7 +40,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result};
+use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result, half::halves};
 
 use crate::{config::NostrConfig, mailbox::NostrMailbox, network::Network, transport::NostrTransport};
 
@@ -64,7 +64,6 @@ pub const fn backend() -> BackendDef {
 fn open(config: BackendConfig, context: OpenContext) -> Result<Backend> {
     let config: NostrConfig = config.read()?;
     config.check()?;
-    let network = Arc::new(Network::open(&config, context)?);
-    let mailbox = NostrMailbox::new(Arc::clone(&network));
-    Ok(Backend::new(Arc::new(mailbox), Arc::new(NostrTransport::new(network))))
+    let (mailbox, transport) = halves(Network::open(&config, context)?);
+    Ok(Backend::new(Arc::new(NostrMailbox::new(mailbox)), Arc::new(NostrTransport::new(transport))))
 }

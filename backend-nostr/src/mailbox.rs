@@ -33,8 +33,8 @@ const MAX_STEPS: usize = 16;
 pub(crate) struct NostrMailbox(Half);
 
 impl NostrMailbox {
-    pub(crate) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(crate) fn new(half: Half) -> Self {
+        Self(half)
     }
 
     fn asker(&self, holder: &Locator, auth: Option<Arc<dyn Authorizer>>) -> Result<Asker> {

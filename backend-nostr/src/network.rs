@@ -1,14 +1,16 @@
 //! What both halves share: the configured relays, the pool, and which relay a locator means.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use talkbox_core::{Authorizer, Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, PublicKey, Refusal, Result};
+use talkbox_core::{
+    Authorizer, Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, PublicKey, Refusal, Result, async_trait,
+    half::{self, Shared},
+};
 use talkbox_net::Trust;
-use tokio::sync::watch;
 
 use crate::{
     config::NostrConfig,
-    pool::{Lease, Pool, closed},
+    pool::{Lease, Pool},
     relay_url::{RelayUrl, SCHEME},
     socket::{Dial, WebSocket},
 };
@@ -17,9 +19,6 @@ use crate::{
 pub(crate) const NAME: &str = "nostr";
 /// The schemes of the locators that it opens.
 pub(crate) const SCHEMES: &[&str] = &[SCHEME];
-
-/// The two halves of a backend, each of which leaves the pool once.
-const HALVES: usize = 2;
 
 /// An opened backend: relays, connections, time.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ impl Network {
         let relays = relays.map(|url| Relay { holder: url.locator(), url, trust: Trust::Configured }).collect();
         Ok(Self {
             descriptor: Descriptor::new(NAME, context.name, SCHEMES),
-            pool: Pool::new(dial, HALVES),
+            pool: Pool::new(dial),
             clock: context.clock,
             timeout: config.timeout(),
             relays,
@@ -108,68 +107,22 @@ impl Network {
     }
 }
 
-/// One half of the backend, as far as opening and closing go.
-pub(crate) struct Half {
-    network: Arc<Network>,
-    closed: watch::Sender<bool>,
-}
+/// One half of the backend.
+pub(crate) type Half = half::Half<Network>;
 
-impl Half {
-    pub(crate) fn new(network: Arc<Network>) -> Self {
-        Self { network, closed: watch::channel(false).0 }
+#[async_trait]
+impl Shared for Network {
+    fn name(&self) -> &str {
+        &self.descriptor.name
     }
 
-    /// What is behind it.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub(crate) fn network(&self) -> Result<&Arc<Network>> {
-        if *self.closed.borrow() { Err(closed()) } else { Ok(&self.network) }
+    async fn close(&self) {
+        self.pool.close().await;
     }
 
-    /// What does not end with it.
-    pub(crate) fn still(&self) -> &Network {
-        &self.network
-    }
-
-    /// Tells of its end.
-    pub(crate) fn end(&self) -> watch::Receiver<bool> {
-        self.closed.subscribe()
-    }
-
-    /// Does something, until this half is closed.
-    ///
-    /// # Errors
-    /// `Closed`; those of the work.
-    pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut end = self.end();
-        tokio::select! {
-            biased;
-            done = work => done,
-            _ = end.wait_for(|closed| *closed) => Err(closed()),
-        }
-    }
-
-    /// Ends it, once.
-    pub(crate) async fn close(&self) {
-        if !self.closed.send_replace(true) {
-            self.network.pool.leave().await;
-        }
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        if !self.closed.send_replace(true) {
-            // Connections that nobody holds any more close themselves; the other half only has to know that it is alone.
-            self.network.pool.leave_unheard();
-        }
-    }
-}
-
-impl fmt::Debug for Half {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Half").field("name", &self.network.descriptor.name).finish_non_exhaustive()
+    /// Connections that nobody holds any more close themselves.
+    fn abandon(&self) {
+        self.pool.abandon();
     }
 }
 

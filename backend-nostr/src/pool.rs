@@ -6,12 +6,12 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use futures_util::future::join_all;
-use talkbox_core::{Error, ErrorKind, PublicKey, Result, error::Retry};
+use talkbox_core::{Error, ErrorKind, PublicKey, Result, error::Retry, half::closed};
 use talkbox_net::Trust;
 
 use crate::{connection::Connection, relay_url::RelayUrl, routes::Lost, socket::Dial};
@@ -28,8 +28,6 @@ pub(crate) struct Pool {
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     habits: Mutex<HashMap<RelayUrl, Habits>>,
     closed: AtomicBool,
-    /// The halves of the backend that are open: the last one closes the pool.
-    users: AtomicUsize,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -68,15 +66,9 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    /// A pool that `users` halves close.
-    pub(crate) fn new(dial: Arc<dyn Dial>, users: usize) -> Self {
-        Self {
-            dial,
-            slots: Mutex::default(),
-            habits: Mutex::default(),
-            closed: AtomicBool::new(false),
-            users: AtomicUsize::new(users),
-        }
+    /// A pool without connections.
+    pub(crate) fn new(dial: Arc<dyn Dial>) -> Self {
+        Self { dial, slots: Mutex::default(), habits: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// The connection to a relay as somebody.
@@ -139,23 +131,18 @@ impl Pool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// One user less; the last one closes all connections.
-    pub(crate) async fn leave(&self) {
-        if self.users.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
+    /// Closes all connections, and opens no more.
+    pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let slots: Vec<_> = lock(&self.slots).drain().map(|(_, slot)| slot).collect();
         let live: Vec<_> = slots.iter().filter_map(|slot| lock(&slot.live).take()).collect();
         join_all(live.iter().map(|connection| connection.close())).await;
     }
 
-    /// One user less, without waiting for goodbyes.
-    pub(crate) fn leave_unheard(&self) {
-        if self.users.fetch_sub(1, Ordering::AcqRel) <= 1 {
-            self.closed.store(true, Ordering::Release);
-            lock(&self.slots).clear();
-        }
+    /// The same, without waiting for goodbyes.
+    pub(crate) fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
+        lock(&self.slots).clear();
     }
 
     fn slot(&self, key: Key) -> Result<Arc<Slot>> {
@@ -201,18 +188,13 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The error of everything that comes after the end.
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the backend was closed")
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::atomic::AtomicUsize, time::Duration};
 
     use futures_util::{SinkExt as _, sink, stream};
     use talkbox_core::async_trait;
@@ -255,7 +237,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_connection_for_each_relay_and_identity() {
         let fake = Arc::new(Fake::default());
-        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        let pool = Pool::new(Arc::<Fake>::clone(&fake));
         let leases: Vec<_> =
             connect_ten_times(&pool).await.into_iter().map(|lease| lease.expect("connected")).collect();
         assert_eq!(fake.dialed.load(Ordering::SeqCst), 2);
@@ -269,7 +251,7 @@ mod tests {
     async fn whoever_waited_for_an_attempt_shares_its_failure() {
         let fake = Arc::new(Fake::default());
         fake.fails.store(true, Ordering::SeqCst);
-        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        let pool = Pool::new(Arc::<Fake>::clone(&fake));
         for failure in connect_ten_times(&pool).await {
             assert_eq!(failure.expect_err("nobody").kind(), ErrorKind::Unreachable);
         }
@@ -281,7 +263,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_number_of_connections_is_bounded_and_the_idlest_makes_room() {
         let fake = Arc::new(Fake::default());
-        let pool = Pool::new(Arc::<Fake>::clone(&fake), 1);
+        let pool = Pool::new(Arc::<Fake>::clone(&fake));
         for number in 0..2 * MAX_CONNECTIONS {
             pool.connect(&relay(number), Trust::Configured, None).await.expect("connected");
             assert!(lock(&pool.slots).len() <= MAX_CONNECTIONS);
@@ -291,12 +273,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_user_closes_it() {
-        let pool = Pool::new(Arc::new(Fake::default()), 2);
+    async fn once_closed_it_opens_no_more() {
+        let pool = Pool::new(Arc::new(Fake::default()));
         let lease = pool.connect(&relay(1), Trust::Configured, None).await.expect("connected");
-        pool.leave().await;
         assert!(lease.connection.is_alive());
-        pool.leave().await;
+        pool.close().await;
         assert!(!lease.connection.is_alive());
         let error = pool.connect(&relay(1), Trust::Configured, None).await.expect_err("closed");
         assert_eq!(error.kind(), ErrorKind::Closed);

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use negentropy::{Id, Negentropy as Engine, NegentropyStorageVector};
 use talkbox_core::{
     Difference, EnvelopeId, Error, ErrorKind, MailboxId, Reconcile, ReconcileOptions, Result, Timestamp, async_trait,
-    hex,
+    half::closed, hex,
 };
 use tokio::{
     sync::watch,
@@ -20,7 +20,6 @@ use crate::{
     connection::Connection,
     filter::Filter,
     network::{Network, Relay},
-    pool::closed,
     routes::{Budget, Delivery},
     subscription::{Ended, Subscription},
     verdict::{Refused, wants_key},

@@ -1,6 +1,6 @@
 //! The transport half: records and hints on relays.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::{
     StreamExt as _,
@@ -16,7 +16,7 @@ use crate::{
     deliver::{Parcel, drop_off},
     hints,
     mailbox::bring,
-    network::{Half, Network, Relay},
+    network::{Half, Relay},
     records,
     relay_url::SCHEME,
 };
@@ -31,8 +31,8 @@ const HINT_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct NostrTransport(Half);
 
 impl NostrTransport {
-    pub(crate) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(crate) fn new(half: Half) -> Self {
+        Self(half)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod deletion;
 pub mod envelope;
 pub mod error;
 pub mod event;
+pub mod half;
 pub mod hex;
 pub mod hint;
 pub mod id;

@@ -29,8 +29,8 @@ use super::{
 pub(super) struct GossipMailbox(Half);
 
 impl GossipMailbox {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(super) fn new(half: Half) -> Self {
+        Self(half)
     }
 
     fn asker(&self, holder: &Locator, auth: Option<Arc<dyn Authorizer>>) -> Result<Asker> {

@@ -26,7 +26,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result};
+use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result, half::halves};
 
 use self::{config::GossipConfig, mailbox::GossipMailbox, network::Network, transport::GossipTransport};
 
@@ -50,7 +50,6 @@ pub const fn backend() -> BackendDef {
 fn open(config: BackendConfig, context: OpenContext) -> Result<Backend> {
     let config: GossipConfig = config.read()?;
     config.check()?;
-    let network = Arc::new(Network::open(&config, context)?);
-    let mailbox = GossipMailbox::new(Arc::clone(&network));
-    Ok(Backend::new(Arc::new(mailbox), Arc::new(GossipTransport::new(network))))
+    let (mailbox, transport) = halves(Network::open(&config, context)?);
+    Ok(Backend::new(Arc::new(GossipMailbox::new(mailbox)), Arc::new(GossipTransport::new(transport))))
 }

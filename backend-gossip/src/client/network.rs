@@ -1,17 +1,12 @@
 //! What both halves share: the configured nodes, the connections, and which node a locator means.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use talkbox_core::{Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result};
+use talkbox_core::{
+    Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result, async_trait,
+    half::{self, Shared},
+};
 use talkbox_net::{Bounds, Http, Trust};
-use tokio::sync::watch;
 
 use super::{
     config::GossipConfig,
@@ -25,9 +20,6 @@ pub(super) const NAME: &str = "gossip";
 /// The schemes of the locators that it opens.
 pub(super) const SCHEMES: &[&str] = &[SCHEME];
 
-/// The two halves of a backend, each of which leaves the connections once.
-const HALVES: usize = 2;
-
 /// An opened backend: nodes, connections, time.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -40,8 +32,6 @@ pub(super) struct Network {
     pub(super) identities: Identities,
     nodes: Vec<RemoteNode>,
     allow_private: bool,
-    /// The halves that are open: the last one closes the connections.
-    users: AtomicUsize,
 }
 
 /// A node, and how it is named by whoever asks.
@@ -71,7 +61,6 @@ impl Network {
             identities: Identities::default(),
             nodes,
             allow_private: context.allow_private,
-            users: AtomicUsize::new(HALVES),
         })
     }
 
@@ -108,81 +97,21 @@ impl Network {
         }
         at.iter().map(|holder| self.node(holder).map_err(|error| Refusal::of(holder.clone(), &error))).collect()
     }
-
-    /// One user less; whether it was the last one.
-    fn leave(&self) -> bool {
-        self.users.fetch_sub(1, Ordering::AcqRel) <= 1
-    }
 }
 
-/// One half of the backend, as far as opening and closing go.
-pub(super) struct Half {
-    network: Arc<Network>,
-    closed: watch::Sender<bool>,
-}
+/// One half of the backend.
+pub(super) type Half = half::Half<Network>;
 
-impl Half {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self { network, closed: watch::channel(false).0 }
+#[async_trait]
+impl Shared for Network {
+    fn name(&self) -> &str {
+        &self.descriptor.name
     }
 
-    /// What is behind it.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub(super) fn network(&self) -> Result<&Arc<Network>> {
-        if *self.closed.borrow() { Err(closed()) } else { Ok(&self.network) }
+    /// Where nobody does it, connections end with whoever uses them last.
+    async fn close(&self) {
+        self.http.close().await;
     }
-
-    /// What does not end with it.
-    pub(super) fn still(&self) -> &Network {
-        &self.network
-    }
-
-    /// Tells of its end.
-    pub(super) fn end(&self) -> watch::Receiver<bool> {
-        self.closed.subscribe()
-    }
-
-    /// Does something, until this half is closed.
-    ///
-    /// # Errors
-    /// `Closed`; those of the work.
-    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut end = self.end();
-        tokio::select! {
-            biased;
-            done = work => done,
-            _ = end.wait_for(|closed| *closed) => Err(closed()),
-        }
-    }
-
-    /// Ends it, once.
-    pub(super) async fn close(&self) {
-        if !self.closed.send_replace(true) && self.network.leave() {
-            self.network.http.close().await;
-        }
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        if !self.closed.send_replace(true) {
-            // Connections end with whoever uses them last; the other half only has to know that it is alone.
-            self.network.leave();
-        }
-    }
-}
-
-impl fmt::Debug for Half {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Half").field("name", &self.network.descriptor.name).finish_non_exhaustive()
-    }
-}
-
-/// The error of everything that comes after the end.
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the backend was closed")
 }
 
 /// That there is nobody to ask.

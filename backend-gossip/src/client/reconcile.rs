@@ -7,12 +7,13 @@ use talkbox_core::{
     Difference, EnvelopeId, Error, ErrorKind, EventId, MailboxId, Reconcile, ReconcileOptions, Result, Timestamp,
     anti_entropy::{FrameLimit, Initiator, Item, SortedItems},
     async_trait,
+    half::closed,
 };
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     ask::{Asker, Proof, Question},
-    network::{Network, RemoteNode, closed},
+    network::{Network, RemoteNode},
 };
 
 /// Bytes of one message each way, as nodes take them: some 4,000 ids, or the fingerprints of as many ranges.

@@ -1,7 +1,5 @@
 //! The transport half: records and hints on nodes.
 
-use std::sync::Arc;
-
 use futures_util::{
     StreamExt as _,
     future::join_all,
@@ -16,7 +14,7 @@ use super::{
     deliver::Parcel,
     hints,
     mailbox::{askers, bring},
-    network::{Half, Network, RemoteNode},
+    network::{Half, RemoteNode},
     node_url::SCHEME,
     records,
     refused::Refused,
@@ -30,8 +28,8 @@ const MAX_HINTS: usize = 8;
 pub(super) struct GossipTransport(Half);
 
 impl GossipTransport {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(super) fn new(half: Half) -> Self {
+        Self(half)
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     deliver::deliver,
     holdings::audit,
     listing::{fetch, list},
-    network::{Half, Network},
+    network::Half,
     pins, watch,
 };
 
@@ -25,8 +25,8 @@ use super::{
 pub(super) struct IpfsMailbox(Half);
 
 impl IpfsMailbox {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(super) fn new(half: Half) -> Self {
+        Self(half)
     }
 }
 

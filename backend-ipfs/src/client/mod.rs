@@ -20,7 +20,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result};
+use talkbox_core::{Backend, BackendConfig, BackendDef, OpenContext, Result, half::halves};
 
 use self::{config::IpfsConfig, mailbox::IpfsMailbox, network::Network, transport::IpfsTransport};
 
@@ -45,7 +45,6 @@ pub const fn backend() -> BackendDef {
 async fn open(config: BackendConfig, context: OpenContext) -> Result<Backend> {
     let config: IpfsConfig = config.read()?;
     config.check()?;
-    let network = Arc::new(Network::open(&config, context).await?);
-    let mailbox = IpfsMailbox::new(Arc::clone(&network));
-    Ok(Backend::new(Arc::new(mailbox), Arc::new(IpfsTransport::new(network))))
+    let (mailbox, transport) = halves(Network::open(&config, context).await?);
+    Ok(Backend::new(Arc::new(IpfsMailbox::new(mailbox)), Arc::new(IpfsTransport::new(transport))))
 }

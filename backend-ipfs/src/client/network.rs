@@ -1,24 +1,18 @@
 //! What both halves share: a peer of our own, the configured holders, and which peer a locator means.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{PeerId, StreamProtocol};
-use talkbox_core::{Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result, SecretKey};
-use tokio::sync::watch;
+use talkbox_core::{
+    Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result, SecretKey, async_trait,
+    half::{self, Shared},
+};
 
 use super::{config::IpfsConfig, seen::Seen};
 use crate::{
     node::{
         Peer,
         address::{PeerAddress, SCHEME},
-        link::closed,
         settings::Settings,
         shares::Shares,
         streams::Stream,
@@ -30,9 +24,6 @@ use crate::{
 pub(super) const NAME: &str = "ipfs";
 /// The schemes of the locators that it opens.
 pub(super) const SCHEMES: &[&str] = &[SCHEME];
-
-/// The two halves of a backend, each of which leaves the peer once.
-const HALVES: usize = 2;
 
 /// Envelopes of so many logs are brought to one peer at once: each takes two streams, of which there may be 16.
 const BRINGING: usize = 7;
@@ -53,8 +44,6 @@ pub(super) struct Network {
     /// What is brought to one peer at once.
     pub(super) bringing: Shares,
     holders: Vec<Holder>,
-    /// The halves that are open: the last one ends the peer.
-    users: AtomicUsize,
 }
 
 /// A peer that holds mail, and how it is named by whoever asks.
@@ -119,7 +108,6 @@ impl Network {
             writer: Arc::new(Writer::generate()?),
             holders: holders.collect::<Result<_>>()?,
             bringing: Shares::new(BRINGING),
-            users: AtomicUsize::new(HALVES),
             peer,
         })
     }
@@ -160,74 +148,19 @@ impl Network {
     pub(super) async fn open_stream(&self, peer: PeerId, protocol: &'static str) -> Result<Stream> {
         self.peer.link.open_within(peer, StreamProtocol::new(protocol), self.timeout).await
     }
-
-    /// One user less; whether it was the last one.
-    fn leave(&self) -> bool {
-        self.users.fetch_sub(1, Ordering::AcqRel) <= 1
-    }
 }
 
-/// One half of the backend, as far as opening and closing go.
-pub(super) struct Half {
-    network: Arc<Network>,
-    closed: watch::Sender<bool>,
-}
+/// One half of the backend.
+pub(super) type Half = half::Half<Network>;
 
-impl Half {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self { network, closed: watch::channel(false).0 }
+#[async_trait]
+impl Shared for Network {
+    fn name(&self) -> &str {
+        &self.descriptor.name
     }
 
-    /// What is behind it.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub(super) fn network(&self) -> Result<&Arc<Network>> {
-        if *self.closed.borrow() { Err(closed()) } else { Ok(&self.network) }
-    }
-
-    /// What does not end with it.
-    pub(super) fn still(&self) -> &Network {
-        &self.network
-    }
-
-    /// Tells of its end.
-    pub(super) fn end(&self) -> watch::Receiver<bool> {
-        self.closed.subscribe()
-    }
-
-    /// Does something, until this half is closed.
-    ///
-    /// # Errors
-    /// `Closed`; those of the work.
-    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut end = self.end();
-        tokio::select! {
-            biased;
-            done = work => done,
-            _ = end.wait_for(|closed| *closed) => Err(closed()),
-        }
-    }
-
-    /// Ends it, once.
-    pub(super) async fn close(&self) {
-        if !self.closed.send_replace(true) && self.network.leave() {
-            self.network.peer.close().await;
-        }
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        if !self.closed.send_replace(true) {
-            // The peer ends with whoever uses it last; the other half only has to know that it is alone.
-            self.network.leave();
-        }
-    }
-}
-
-impl fmt::Debug for Half {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Half").field("name", &self.network.descriptor.name).finish_non_exhaustive()
+    /// Where nobody does it, the peer ends with whoever uses it last.
+    async fn close(&self) {
+        self.peer.close().await;
     }
 }

@@ -10,13 +10,13 @@ use futures_util::{
 use libp2p::PeerId;
 use talkbox_core::{
     Error, ErrorKind, Locator, MailboxRecord, RawRecord, ResolveEvent, ResolveOptions, Result, Shortcode,
-    address::Target,
+    address::Target, half::closed,
 };
 use tokio::{sync::watch, time::timeout};
 
 use super::network::{Holder, Network, SCHEMES};
 use crate::{
-    node::{link::closed, rendezvous},
+    node::rendezvous,
     sync::{self, Limits},
 };
 

@@ -1,7 +1,5 @@
 //! The transport half: records on peers. Hints are not told here: whoever can watch does not need them.
 
-use std::sync::Arc;
-
 use futures_util::{
     StreamExt as _,
     future::join_all,
@@ -23,8 +21,8 @@ use crate::sync::{self, Limits};
 pub(super) struct IpfsTransport(Half);
 
 impl IpfsTransport {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self(Half::new(network))
+    pub(super) fn new(half: Half) -> Self {
+        Self(half)
     }
 }
 

@@ -10,7 +10,7 @@ use libp2p::{
     gossipsub::{MessageAcceptance, MessageId},
     kad::RecordKey,
 };
-use talkbox_core::{Error, ErrorKind, Result};
+use talkbox_core::{Error, ErrorKind, Result, half::closed};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout, timeout_at},
@@ -256,9 +256,4 @@ impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
     }
-}
-
-/// The error of everything that comes after the end.
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the backend was closed")
 }
