@@ -1,14 +1,19 @@
 //! A mailbox moves from one network to the next, and stays what it is: the same envelopes, byte for byte.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use talkbox_backend_gossip::{Node, NodeConfig, NodeContext};
 use talkbox_backend_ipfs::{IpfsNode, IpfsNodeConfig};
 use talkbox_core::{
-    Clock as _, Draft, Envelope, EnvelopeId, KeyAuthorizer, ListOptions, Locator, Mailbox, ManualClock, OpenContext,
-    PutOptions, Registry, SealOptions, SecretKey, SystemClock, Timestamp,
+    Clock, Draft, Envelope, EnvelopeId, KeyAuthorizer, ListOptions, Locator, Mailbox, ManualClock, OpenContext,
+    PutOptions, Registry, ResolveOptions, SealOptions, SecretKey, SystemClock, Timestamp,
+    address::Target,
+    client::{Settings, Talkbox},
     config::{Config, Opened, Sources},
+    event::{Event, kind},
     layers::Stack,
+    local::{Store, StoreKey},
     seal,
 };
 use tempfile::TempDir;
@@ -163,4 +168,56 @@ async fn a_mailbox_moves_through_all_networks_and_stays_the_same() {
     for (holder, mail) in world.read("nostr", &owner).await {
         assert_eq!(mail, sent, "at {holder}");
     }
+}
+
+/// The relays that a mailbox's list for direct messages names at each relay, which are none where there is no list.
+async fn listed(opened: &Opened, owner: &SecretKey) -> Vec<Option<Vec<String>>> {
+    let (_, transport) = opened.transports.first().expect("one transport");
+    let found: Vec<_> = transport.resolve(&Target::Mailbox(owner.id()), ResolveOptions::default()).collect().await;
+    let records = found.into_iter().filter_map(|event| event.expect("resolves").into_record());
+    let mut lists = BTreeMap::new();
+    for record in records {
+        let event = Event::parse(&record.json).expect("is valid");
+        let list = lists.entry(record.source).or_insert(None);
+        if event.kind() == kind::INBOX_RELAYS {
+            *list = Some(event.tags().iter().filter_map(|tag| tag.get(1).cloned()).collect());
+        }
+    }
+    lists.into_values().collect()
+}
+
+/// Whoever has a list from before would send to relays that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_nostr_clients_are_told_that_a_mailbox_has_left_its_relays() {
+    let world = World::start().await;
+    let (owner, newcomer) = (SecretKey::generate().expect("randomness"), SecretKey::generate().expect("randomness"));
+    let clock: Arc<dyn Clock> = Arc::new(world.clock.clone());
+    let home = TempDir::new().expect("a folder");
+    let relays: Vec<String> = world.relays.iter().map(|relay| format!("ws://{}", relay.addr())).collect();
+    let announce = async |backend: &str, key: &SecretKey| {
+        let folder = TempDir::new().expect("a folder");
+        let (opened, _) = world.open(backend, &folder).await;
+        let path = home.path().join("store.db");
+        let store = Store::open(&path, StoreKey::from_bytes([7; 32]), Arc::clone(&clock)).await.expect("opens");
+        let client = Talkbox::new(store, opened, Registry::new(), Arc::clone(&clock), Settings::default());
+        assert_eq!(client.announce(key).await.expect("announces").acks(), 2, "{backend}");
+        client.close().await;
+        let (opened, _) = world.open("hybrid", &folder).await;
+        let listed = listed(&opened, key).await;
+        opened.close().await;
+        // Announcements of one second would be as new as each other.
+        world.clock.advance(Duration::from_secs(1));
+        listed
+    };
+    assert_eq!(announce("nostr", &owner).await, vec![Some(relays.clone()); 2]);
+    // Also again: a relay may have been away the first time.
+    for _ in 0..2 {
+        assert_eq!(announce("hybrid", &owner).await, vec![Some(Vec::new()); 2]);
+    }
+    assert_eq!(announce("nostr", &owner).await, vec![Some(relays); 2]);
+    assert_eq!(
+        announce("hybrid", &newcomer).await,
+        vec![None; 2],
+        "there was no list, and another program's is not ours"
+    );
 }

@@ -6,9 +6,13 @@ use futures_util::future::join_all;
 
 use super::{REFRESH, Talkbox};
 use crate::{
-    Address, Error, ErrorKind, MailboxRecord, PublishOptions, Receipt, RecordFields, Result, SecretKey, Shortcode,
+    Address, Error, ErrorKind, Locator, MailboxId, MailboxRecord, PublishOptions, Receipt, RecordFields, Result,
+    SecretKey, Shortcode,
     record::{MAX_LOCATORS, sign_inbox_relays},
 };
+
+/// The scheme of relays.
+const RELAY: &str = "nostr";
 
 /// A record, and who took it.
 #[derive(Debug)]
@@ -37,17 +41,14 @@ impl Talkbox {
         if locators.is_empty() {
             return Err(Error::new(ErrorKind::ConfigInvalid, "there is no place where this mailbox could live"));
         }
-        let relays: Vec<String> = locators
-            .iter()
-            .filter(|locator| locator.scheme() == "nostr")
-            .map(|locator| locator.rest().to_owned())
-            .collect();
+        let relays = relays_of(&locators);
+        let is_listed = self.note_listed(key.id(), &relays).await?;
         let mut fields = RecordFields::new(locators);
         fields.retention = self.0.settings.retention;
         fields.work = self.0.settings.work;
         let record = self.sign_record(key, fields).await?;
         let now = self.0.clock.now();
-        let inbox_relays = (!relays.is_empty()).then(|| sign_inbox_relays(key, &relays, now));
+        let inbox_relays = is_listed.then(|| sign_inbox_relays(key, &relays, now));
         let options = PublishOptions::default().auth(Some(self.owner_auth(key))).inbox_relays(inbox_relays);
         let publishing = self
             .0
@@ -59,6 +60,20 @@ impl Talkbox {
         // One's own record is pinned like any other: sending to oneself needs no network.
         self.0.store.pin(&record, record.code()).await?;
         Ok(Announced { record, receipts })
+    }
+
+    /// Whether Nostr clients are to be told of these relays. Of none only where they were told of some before: they would go
+    /// on sending there. Where they never were, a list that there may be is that of another program with this key.
+    async fn note_listed(&self, mailbox: MailboxId, relays: &[String]) -> Result<bool> {
+        let (store, name) = (&self.0.store, format!("inbox_relays.{}", mailbox.to_hex()));
+        let pinned = store.pinned_by_id(mailbox).await?;
+        let named_before = pinned.is_some_and(|record| !relays_of(&record.fields().locators).is_empty());
+        if relays.is_empty() && !named_before {
+            return Ok(store.setting(&name).await?.is_some());
+        }
+        // Kept for good: a relay that was away when it was told is told again with the next refresh.
+        store.set_setting(&name, Some(b"listed")).await?;
+        Ok(true)
     }
 
     /// Hashing the key and mining the record take up to a second of computing: not on an async thread.
@@ -82,4 +97,8 @@ impl Talkbox {
         });
         signing.await.map_err(|error| Error::new(ErrorKind::Unexpected, "signing the record ended").source(error))?
     }
+}
+
+fn relays_of(locators: &[Locator]) -> Vec<String> {
+    locators.iter().filter(|locator| locator.scheme() == RELAY).map(|locator| locator.rest().to_owned()).collect()
 }
