@@ -1,6 +1,9 @@
 //! The settings, as they stand under `[backends.ipfs]`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use talkbox_core::{Error, ErrorKind, Result};
 
@@ -71,9 +74,17 @@ impl IpfsConfig {
     /// The holders, each once.
     ///
     /// # Errors
-    /// `ConfigInvalid`.
+    /// `ConfigInvalid`, also where one peer is named at two addresses: it would count as two holders.
     pub(super) fn peers(&self) -> Result<Vec<PeerAddress>> {
-        addresses("peers", &self.peers)
+        let peers = addresses("peers", &self.peers)?;
+        let mut known = BTreeMap::new();
+        for peer in &peers {
+            if let Some(other) = known.insert(peer.peer, peer) {
+                let why = "two addresses of one peer, which is one machine and counts once: name one of them";
+                return Err(Error::new(ErrorKind::ConfigInvalid, why).with("peers", format!("{other} and {peer}")));
+            }
+        }
+        Ok(peers)
     }
 
     /// The pinning services.
@@ -135,11 +146,22 @@ mod tests {
 
     #[test]
     fn a_peer_named_twice_is_one() {
-        let (one, other) = (format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}"), format!("/dns4/a.example/tcp/1/ws/p2p/{ID}"));
-        let config = read(json!({ "peers": [one, other, one], "dht": "server" })).expect("valid");
+        let one = format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}");
+        let config = read(json!({ "peers": [one, one], "dht": "server" })).expect("valid");
         let peers: Vec<_> = config.peers().expect("valid").iter().map(ToString::to_string).collect();
-        assert_eq!((peers, config.dht), (vec![one, other], Dht::Server));
+        assert_eq!((peers, config.dht), (vec![one], Dht::Server));
         assert_eq!(read(json!({})).expect("valid"), IpfsConfig::default());
+    }
+
+    /// Otherwise one machine would give two acks.
+    #[test]
+    fn a_peer_at_two_addresses_is_refused_with_both() {
+        let (one, other) = (format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}"), format!("/dns4/a.example/tcp/1/ws/p2p/{ID}"));
+        let error = read(json!({ "peers": [one, other] })).expect_err("one machine");
+        assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+        let told = error.to_string();
+        assert!(told.contains(&one) && told.contains(&other) && told.contains("name one of them"), "{told}");
+        read(json!({ "bootstrap": [one, other] })).expect("more than one way into the DHT");
     }
 
     #[test]

@@ -29,6 +29,9 @@ use crate::{
 /// How long between two looks at a peer that fetches by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// What is said of the other places of a holder that took an envelope.
+const SAME: &str = "this is the same peer as at another address: it counts once";
+
 /// What one holder says of one envelope.
 enum Answer {
     Stored(Option<Timestamp>),
@@ -73,6 +76,13 @@ pub(super) async fn deliver(network: &Arc<Network>, envelopes: &[Envelope], at: 
     pinned(network, envelopes, &mut receipts).await;
     for (holder, answers) in holders.iter().zip(answers) {
         for (receipt, answer) in receipts.iter_mut().zip(answers) {
+            // Told at the same attempt as the ack: a place that nothing is said of would be tried alone, and count then.
+            for (_, other) in holder.as_ref().map_or(&[][..], |it| &it.others) {
+                receipt.refused.push(match &answer {
+                    Ok(_) => Refusal::new(other.clone(), ErrorKind::Refused, SAME),
+                    Err(refusal) => Refusal { holder: other.clone(), ..refusal.clone() },
+                });
+            }
             let ack = |level, until| holder.as_ref().ok().map(|it| Ack { holder: it.locator.clone(), level, until });
             match answer {
                 Ok(Answer::Stored(until)) => receipt.acks.extend(ack(Level::Stored, until)),
@@ -244,5 +254,57 @@ async fn offer(network: &Arc<Network>, holder: &Holder, group: &Group) -> Result
         }
         Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::new(ErrorKind::Timeout, "the peer did not fetch the entry")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use talkbox_core::{
+        BackendConfig, Clock as _, Draft, OpenContext, PutOptions, SealOptions, SecretKey, SystemClock,
+    };
+
+    use super::*;
+    use crate::service::{IpfsNode, IpfsNodeConfig};
+
+    /// A record can name one peer at several addresses, and a sender counts who has a message.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_peer_at_two_addresses_counts_once_and_is_reached_at_either() {
+        let mut config = IpfsNodeConfig::loopback();
+        config.listen.push("/ip4/127.0.0.1/tcp/0/ws".to_owned());
+        let node = IpfsNode::start(config).await.expect("starts");
+        let locator = |address: &String| Locator::new("ipfs", address).expect("a locator");
+        let here: Vec<_> = node.addresses().iter().map(locator).collect();
+        let gone = locator(&format!("/ip4/127.0.0.1/tcp/1/p2p/{}", node.id()));
+
+        let serde_json::Value::Object(table) = json!({ "dht": "off", "timeout_ms": 5_000 }) else {
+            unreachable!("a table")
+        };
+        let mut context = OpenContext::new("ipfs");
+        context.allow_private = true;
+        let opened = (super::super::backend().open)(BackendConfig::new(table), context).await.expect("opens");
+        let mailbox = opened.mailbox.expect("a mailbox");
+        let owner = SecretKey::generate().expect("randomness").id();
+        let sender = SecretKey::generate().expect("randomness");
+        let mail = |text: &str| {
+            talkbox_core::seal(&Draft::text(text), &sender, owner, SystemClock.now(), &SealOptions::default())
+                .expect("seals")
+                .envelope
+        };
+        for (text, first, second) in [("to one", &here[0], &here[1]), ("over the other", &gone, &here[0])] {
+            let at = [first.clone(), second.clone()];
+            let receipt = mailbox.put(&[mail(text)], PutOptions::default().at(at)).await.remove(0).expect("is stored");
+            let acks: Vec<_> = receipt.acks.iter().map(|ack| &ack.holder).collect();
+            assert_eq!(acks, [first], "{receipt:?}");
+            // For good: it is not tried alone afterwards.
+            let refused: Vec<_> = receipt.refused.iter().map(|one| (&one.holder, one.retry)).collect();
+            assert_eq!(refused, [(second, talkbox_core::Retry::No)], "{receipt:?}");
+        }
+        node.shutdown().await;
+        let at = [here[0].clone(), here[1].clone()];
+        let error = mailbox.put(&[mail("to nobody")], PutOptions::default().at(at)).await.remove(0).expect_err("away");
+        let refused: Vec<_> = error.refusals().iter().map(|one| (&one.holder, one.retry)).collect();
+        assert!(refused.len() == 2 && refused.iter().all(|(_, retry)| *retry != talkbox_core::Retry::No), "{error:?}");
+        mailbox.close().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use libp2p::{PeerId, StreamProtocol};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use talkbox_core::{
     Clock, Descriptor, Error, ErrorKind, Locator, OpenContext, Refusal, Result, SecretKey, async_trait,
     half::{self, Shared},
@@ -52,9 +52,15 @@ pub(super) struct Holder {
     pub(super) address: PeerAddress,
     /// As the caller spells it, which is how the answer names it.
     pub(super) locator: Locator,
+    /// Where else the caller says that it is. It is one holder all the same, and counts once.
+    pub(super) others: Vec<(Multiaddr, Locator)>,
 }
 
 impl Holder {
+    const fn new(address: PeerAddress, locator: Locator) -> Self {
+        Self { address, locator, others: Vec::new() }
+    }
+
     pub(super) const fn peer(&self) -> PeerId {
         self.address.peer
     }
@@ -98,7 +104,7 @@ impl Network {
         // A key of this run: several programs of one user are several peers.
         let key = SecretKey::generate()?;
         let peer = Peer::start(settings, Some(key), Arc::clone(&context.clock)).await?;
-        let holders = peers.into_iter().map(|address| Ok(Holder { locator: address.locator()?, address }));
+        let holders = peers.into_iter().map(|address| address.locator().map(|locator| Holder::new(address, locator)));
         Ok(Self {
             descriptor: Descriptor::new(NAME, context.name, SCHEMES),
             seen: Seen::open(peer.store.clone()).await?,
@@ -122,15 +128,25 @@ impl Network {
     /// # Errors
     /// `InvalidInput`.
     pub(super) fn holder(&self, locator: &Locator) -> Result<Holder> {
-        Ok(Holder { address: PeerAddress::of(locator)?, locator: locator.clone() })
+        Ok(Holder::new(PeerAddress::of(locator)?, locator.clone()))
     }
 
-    /// These holders, or all that are configured where none is named; those that are none as refusals.
+    /// These holders, each peer once, or all that are configured where none is named; those that are none as refusals.
     pub(super) fn chosen(&self, at: &[Locator]) -> Vec<Result<Holder, Refusal>> {
         if at.is_empty() {
             return self.holders.iter().cloned().map(Ok).collect();
         }
-        at.iter().map(|locator| self.holder(locator).map_err(|error| Refusal::of(locator.clone(), &error))).collect()
+        let mut chosen: Vec<Result<Holder, Refusal>> = Vec::new();
+        for locator in at {
+            match self.holder(locator) {
+                Err(error) => chosen.push(Err(Refusal::of(locator.clone(), &error))),
+                Ok(holder) => match chosen.iter_mut().flatten().find(|known| known.peer() == holder.peer()) {
+                    Some(known) => known.others.push((holder.address.place, holder.locator)),
+                    None => chosen.push(Ok(holder)),
+                },
+            }
+        }
+        chosen
     }
 
     /// Connects to a holder.
@@ -138,7 +154,9 @@ impl Network {
     /// # Errors
     /// `Unreachable`, `Timeout`, `VerificationFailed` where another peer answers there.
     pub(super) async fn connect(&self, holder: &Holder) -> Result<()> {
-        self.peer.link.connect(&holder.address, self.timeout).await
+        let others = holder.others.iter().map(|(place, _)| place);
+        let places = std::iter::once(&holder.address.place).chain(others).cloned().collect();
+        self.peer.link.connect_at(holder.peer(), places, self.timeout).await
     }
 
     /// Opens a stream to a connected peer, within the time that a peer may take.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cid::Cid;
 use futures_util::future::join_all;
 use libp2p::{
-    PeerId, StreamProtocol,
+    Multiaddr, PeerId, StreamProtocol,
     gossipsub::{MessageAcceptance, MessageId},
     kad::RecordKey,
 };
@@ -78,12 +78,7 @@ impl Link {
     /// # Errors
     /// `Unreachable`, `Timeout`, `VerificationFailed` where another peer answers; `Closed`.
     pub(crate) async fn connect(&self, to: &PeerAddress, within: Duration) -> Result<()> {
-        let (done, answer) = oneshot::channel();
-        self.ask(Command::Connect { peer: to.peer, addresses: vec![to.place.clone()], done }).await?;
-        match timeout(within, answer).await {
-            Ok(answer) => answer.map_err(|_| closed())?,
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "the peer does not answer").with("peer", to)),
-        }
+        self.connect_at(to.peer, vec![to.place.clone()], within).await
     }
 
     /// Connects to a peer whose addresses the DHT knows.
@@ -91,8 +86,16 @@ impl Link {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub(crate) async fn connect_found(&self, peer: PeerId, within: Duration) -> Result<()> {
+        self.connect_at(peer, Vec::new(), within).await
+    }
+
+    /// Connects to a peer at whichever of these places it answers.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) async fn connect_at(&self, peer: PeerId, places: Vec<Multiaddr>, within: Duration) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        self.ask(Command::Connect { peer, addresses: Vec::new(), done }).await?;
+        self.ask(Command::Connect { peer, addresses: places, done }).await?;
         match timeout(within, answer).await {
             Ok(answer) => answer.map_err(|_| closed())?,
             Err(_) => Err(Error::new(ErrorKind::Timeout, "the peer does not answer").with("peer", peer)),
