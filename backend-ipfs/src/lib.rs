@@ -35,6 +35,6 @@ pub use crate::{
         report::{LogReport, MonthReport, PeerMonth, PeerReport, pin_settings, report},
     },
     node::settings::Dht,
-    pinning::{PinLine, PinList, PinReport, PinSettings, pin_list, pin_status, pin_tokens},
+    pinning::{PinLine, PinList, PinReport, PinSettings, pin_list, pin_status, pin_tokens, read_pins},
     service::{IpfsNode, IpfsNodeConfig, IpfsNodeState},
 };

@@ -368,6 +368,29 @@ fn a_peer_that_cannot_run_says_why() {
 }
 
 #[test]
+fn a_token_that_stands_where_it_does_not_belong_is_never_shown() {
+    for pins in ["\"s3cr3t\"", "[\"s3cr3t\"]", "[{ name = \"a\", token = \"s3cr3t\" }]"] {
+        let home = home("ipfs", &[], &format!("pins = {pins}\n"));
+        let settings = home.write("node.toml", &format!("[ipfs]\npins = {pins}\n"));
+        let settings = settings.to_str().expect("text");
+        let mut all = home.run(["config", "show"]).success().shown();
+        for command in [
+            &["config", "check"][..],
+            &["pin", "ls", "--json"],
+            &["pin", "ls", "--settings", settings],
+            &["node", "--listen", "127.0.0.1:0", "--settings", settings],
+        ] {
+            let told = home.run(command).ends(2).shown();
+            assert!(told.contains("token_file"), "{command:?}: {told}");
+            all.push_str(&told);
+        }
+        assert!(!all.contains("s3cr3t") && all.contains("hidden"), "{all}");
+    }
+    let home = home("ipfs", &[], "pins = [{ name = \"a\", endpoint = \"https://a.example\", token_file = \"/t\" }]\n");
+    assert!(home.run(["config", "show"]).success().stdout.contains("a.example"));
+}
+
+#[test]
 fn pins_are_listed_in_the_words_of_the_service() {
     let bare = home("ipfs", &[], "");
     let none = bare.run(["pin", "ls"]).ends(2).stderr;

@@ -12,7 +12,7 @@ use crate::{
         address::PeerAddress,
         settings::{Dht, PUBLIC_DHT},
     },
-    pinning::{PinSettings, Service, services},
+    pinning::{PinSettings, Service, read_pins, services},
 };
 
 /// Most peers: each gets every envelope, and more than a mailbox needs is a mistake.
@@ -38,6 +38,7 @@ pub(super) struct IpfsConfig {
     /// Which DHT.
     pub(super) dht_protocol: String,
     /// The services that pin what is kept here, each with the file of its token.
+    #[serde(deserialize_with = "read_pins")]
     pub(super) pins: Vec<PinSettings>,
     /// How long a peer may take to connect, and for each answer, in milliseconds.
     timeout_ms: u64,

@@ -40,6 +40,6 @@ pub(crate) use self::{
 };
 pub use self::{
     report::{PinLine, PinList, PinReport},
-    settings::PinSettings,
+    settings::{PinSettings, read_pins},
     view::{pin_list, pin_status, pin_tokens},
 };

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 use talkbox_core::{Error, ErrorKind, Result};
 use url::{Host, Url};
 
@@ -12,6 +13,9 @@ use super::token::TokenFile;
 const MAX_SERVICES: usize = 8;
 /// Most characters of a service's name, which stands in tables of the command.
 const MAX_NAME: usize = 64;
+
+/// What is said where `pins` is something else.
+const NO_LIST: &str = "`pins` is a list of tables, each with `name`, `endpoint` and `token_file`";
 
 /// One service, as it stands in the settings.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -23,9 +27,6 @@ pub struct PinSettings {
     endpoint: String,
     /// The file of its token, as an absolute path.
     token_file: PathBuf,
-    /// Nobody's token stands in the settings.
-    #[serde(default, deserialize_with = "refuse_token")]
-    token: Option<()>,
 }
 
 /// A service whose settings were checked.
@@ -60,7 +61,7 @@ pub(crate) fn services(settings: &[PinSettings]) -> Result<Vec<Service>> {
 impl PinSettings {
     /// A service of this name, whose API begins at `endpoint` and whose token is in this file of its own.
     pub fn new(name: impl Into<String>, endpoint: impl Into<String>, token_file: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), endpoint: endpoint.into(), token_file: token_file.into(), token: None }
+        Self { name: name.into(), endpoint: endpoint.into(), token_file: token_file.into() }
     }
 
     fn check(&self) -> Result<Service> {
@@ -120,10 +121,21 @@ fn is_at_home(url: &Url) -> bool {
     }
 }
 
-fn refuse_token<'de, D: Deserializer<'de>>(_: D) -> Result<Option<()>, D::Error> {
-    Err(D::Error::custom(
-        "a token does not stand in the settings: put it into a file of mode 0600 and name that as `token_file`",
-    ))
+/// Reads `pins`, for serde's `deserialize_with`. What stands there in place of a list of tables is not repeated: it may be
+/// a token.
+///
+/// # Errors
+/// What is wrong, with what belongs there.
+pub fn read_pins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PinSettings>, D::Error> {
+    let Value::Array(all) = Value::deserialize(deserializer)? else { return Err(D::Error::custom(NO_LIST)) };
+    let one = |value: Value| match &value {
+        Value::Object(table) if table.contains_key("token") => Err(D::Error::custom(
+            "a token does not stand in the settings: put it into a file of mode 0600 and name that as `token_file`",
+        )),
+        Value::Object(_) => PinSettings::deserialize(value).map_err(D::Error::custom),
+        _ => Err(D::Error::custom(NO_LIST)),
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn invalid(why: &'static str) -> Error {
@@ -132,7 +144,7 @@ fn invalid(why: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
     use talkbox_core::BackendConfig;
 
     use super::*;
@@ -140,6 +152,7 @@ mod tests {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Config {
+        #[serde(deserialize_with = "read_pins")]
         pins: Vec<PinSettings>,
     }
 
@@ -195,6 +208,23 @@ mod tests {
             assert!(error.to_string().contains("token_file") && error.to_string().contains("0600"), "{error}");
             assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_place_of_services_is_not_repeated() {
+        for pins in [json!("s3cr3t"), json!(["s3cr3t"]), json!({ "token": "s3cr3t" }), json!([["s3cr3t"]])] {
+            let error = read(pins).expect_err("no services");
+            assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+            assert!(error.to_string().contains("token_file"), "{error}");
+            assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_answered_with_those_that_are_taken() {
+        let pins = json!([{ "name": "a", "endpoint": "https://a.example", "token_fil": "/t" }]);
+        let error = read(pins).expect_err("misspelt").to_string();
+        assert!(error.contains("`token_file`") && !error.contains("`token`"), "{error}");
     }
 
     #[test]

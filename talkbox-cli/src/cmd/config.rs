@@ -1,6 +1,6 @@
 //! `talkbox config`: what is in force and where it came from; whether it is right; and a first file to begin with.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     exit::{Code, Outcome},
@@ -40,7 +40,13 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
 }
 
 fn show(session: &Session) -> Outcome {
-    let entries = session.config.entries(&session.registry)?;
+    let mut entries = session.config.entries(&session.registry)?;
+    for entry in &mut entries {
+        if entry.key.ends_with(".pins") && !are_tables(&entry.value) {
+            // A token may stand where a service belongs.
+            entry.value = "(hidden: these are no pinning services)".into();
+        }
+    }
     if session.output.is_json() {
         for entry in entries {
             let origin = entry.origin.to_string();
@@ -56,6 +62,11 @@ fn show(session: &Session) -> Outcome {
     }
     table.print(&session.output)?;
     Ok(Code::Done)
+}
+
+/// Whether these are tables, of which the library hides what sounds like a secret.
+fn are_tables(value: &Value) -> bool {
+    value.as_array().is_some_and(|all| all.iter().all(Value::is_object))
 }
 
 fn path(session: &Session) -> Outcome {

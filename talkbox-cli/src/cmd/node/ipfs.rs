@@ -6,7 +6,7 @@ use clap::builder::FalseyValueParser;
 use serde::Deserialize;
 use serde_json::json;
 use talkbox_backend_gossip::node::{self, Sample, SampleKind, Standing};
-use talkbox_backend_ipfs::{Dht, IpfsNode, IpfsNodeConfig, PinSettings};
+use talkbox_backend_ipfs::{Dht, IpfsNode, IpfsNodeConfig, PinSettings, read_pins};
 use talkbox_core::{
     Error, ErrorKind, MailboxId, SystemClock,
     address::{Address, Target},
@@ -127,6 +127,7 @@ pub(super) struct Table {
     max_store: Option<u64>,
     allow_private: bool,
     /// The services that pin what it keeps.
+    #[serde(deserialize_with = "read_pins")]
     pub(super) pins: Vec<PinSettings>,
 }
 

@@ -244,13 +244,22 @@ struct File {
 }
 
 fn read_file(path: &Path) -> Result<File, Failure> {
-    let invalid = |why: String| {
-        let error = Error::new(ErrorKind::ConfigInvalid, why).with("path", path.display());
+    let at = |error: Error| {
+        let error = error.with("path", path.display());
         Failure::from(error).hint("correct it there; `talkbox node --help` names what can be set, and deploy/node.toml of the project all of it")
     };
+    let invalid = |why: String| Error::new(ErrorKind::ConfigInvalid, why);
     let text = std::fs::read_to_string(path)
-        .map_err(|error| invalid(format!("the settings of the node cannot be read: {error}")))?;
-    let wrong = |error: toml::de::Error| invalid(format!("the settings of the node are wrong: {error}"));
+        .map_err(|error| at(invalid(format!("the settings of the node cannot be read: {error}"))))?;
+    let wrong = |error: toml::de::Error| {
+        // The message alone: the error's own form quotes the line, which may hold a token.
+        let why = invalid(format!("the settings of the node are wrong: {}", error.message().replace('\n', ", ")));
+        let line = |start| 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+        at(match error.span() {
+            Some(span) => why.with("line", line(span.start)),
+            None => why,
+        })
+    };
     let mut table: toml::Table = toml::from_str(&text).map_err(wrong)?;
     let beside = table.remove("ipfs").map(toml::Value::try_into).transpose().map_err(wrong)?;
     // From the text, where that is all of it: then a mistake is told with its line.
@@ -258,7 +267,7 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         if beside.is_none() { toml::from_str(&text) } else { table.clone().try_into() }.map_err(wrong)?;
     // As the flag: nobody does more.
     if config.limits.min_work > pow::MAX_BITS {
-        return Err(invalid(format!("the setting min_work has to be at most {}", pow::MAX_BITS)));
+        return Err(at(invalid(format!("the setting min_work has to be at most {}", pow::MAX_BITS))));
     }
     Ok(File { config, listens: table.contains_key("listen"), ipfs: beside })
 }
@@ -327,6 +336,25 @@ mod tests {
         let Err(failure) = node.settings.read("data".into()) else { panic!("it is wrong") };
         assert_eq!(failure.code() as u8, 2);
         assert!(format!("{failure:?}").contains("nmae"), "{failure:?}");
+    }
+
+    /// A token that was pasted into it would be shown.
+    #[test]
+    fn a_mistake_is_told_with_its_line_and_without_what_stands_there() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("node.toml");
+        for (text, line) in [
+            ("name = \"mine\"\n\npins = s3cr3t\n", "line: 3"),
+            ("[ipfs]\npins = [\"s3cr3t\"", "line: 2"),
+            ("[ipfs]\npins = \"s3cr3t\"\n", "token_file"),
+            ("[ipfs]\npins = [\"s3cr3t\"]\n", "token_file"),
+        ] {
+            std::fs::write(&path, text).expect("writes");
+            let Err(failure) = read_file(&path) else { panic!("it is wrong: {text}") };
+            assert_eq!(failure.code() as u8, 2);
+            let told = format!("{failure:?}");
+            assert!(told.contains(line) && !told.contains("s3cr3t"), "{told}");
+        }
     }
 
     /// What the help says is the default has to be it.
