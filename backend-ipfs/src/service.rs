@@ -163,9 +163,12 @@ impl IpfsNode {
         self.0.link.peer().to_string()
     }
 
-    /// Where it can be reached, each as `/ip4/…/tcp/…/p2p/…`: what it was told first, then where it listens.
+    /// Where it can be reached, each as `/ip4/…/tcp/…/p2p/…`: what it was told first, then where it listens, and last
+    /// what browsers alone reach, behind TLS.
     pub fn addresses(&self) -> Vec<String> {
-        self.0.link.addresses().iter().map(ToString::to_string).collect()
+        let mut addresses = self.0.link.addresses();
+        addresses.sort_by_key(|address| !address.is_dialled());
+        addresses.iter().map(ToString::to_string).collect()
     }
 
     /// How it does. It takes two seconds at the most, also where nothing answers.

@@ -390,6 +390,30 @@ fn a_token_that_stands_where_it_does_not_belong_is_never_shown() {
     assert!(home.run(["config", "show"]).success().stdout.contains("a.example"));
 }
 
+/// The id of a peer that is nowhere.
+const SOMEBODY: &str = "16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u";
+
+#[test]
+fn peers_that_cannot_be_as_they_are_named_are_refused() {
+    let (tcp, ws) = (format!("/ip4/192.0.2.7/tcp/1/p2p/{SOMEBODY}"), format!("/ip4/192.0.2.7/tcp/2/ws/p2p/{SOMEBODY}"));
+    let twice = home("ipfs", &[&tcp, &ws], "");
+    let told = twice.run(["config", "check"]).ends(2).stderr;
+    for words in [&tcp, &ws, "one machine", "name one of them"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let tls = format!("/dns4/node.example/tcp/443/tls/ws/p2p/{SOMEBODY}");
+    let told = home("ipfs", &[&tls], "").run(["config", "check"]).ends(2).stderr;
+    assert!(told.contains(&tls) && told.contains("/udp/PORT/quic-v1"), "{told}");
+}
+
+#[test]
+fn a_node_names_first_what_belongs_into_peers() {
+    let home = Home::new();
+    let told = ["--ipfs-external", "/dns4/node.example/tcp/443/tls/ws"];
+    // The first one that it names is checked there.
+    Peer::start(&home, &[IPFS, &["--ipfs-keep", "any"], &told].concat());
+}
+
 #[test]
 fn pins_are_listed_in_the_words_of_the_service() {
     let bare = home("ipfs", &[], "");

@@ -168,9 +168,12 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         let good = format!("/ip4/192.0.2.1/tcp/1/p2p/{ID}");
+        let tls = format!("/dns4/a.example/tcp/443/tls/ws/p2p/{ID}");
         for (bad, named) in [
             (json!({ "peers": ["/ip4/192.0.2.1/tcp/1"] }), "/ip4/192.0.2.1/tcp/1"),
             (json!({ "bootstrap": ["node.example"] }), "node.example"),
+            (json!({ "peers": [tls] }), "tls/ws"),
+            (json!({ "bootstrap": [tls] }), "/udp/PORT/quic-v1"),
             (json!({ "peer": [] }), "peer"),
             (json!({ "dht": "on" }), "dht"),
             (json!({ "timeout_ms": 1 }), "timeout_ms"),

@@ -30,6 +30,11 @@ impl PeerAddress {
         locator.rest().parse()
     }
 
+    /// Whether this program can reach it: of its own addresses, those behind TLS are for browsers.
+    pub(crate) fn is_dialled(&self) -> bool {
+        is_dialled(&self.place)
+    }
+
     /// It, as a locator.
     ///
     /// # Errors
@@ -59,7 +64,29 @@ impl FromStr for PeerAddress {
         if place.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
             return Err(invalid("addresses over relays (`/p2p-circuit`) are not supported yet"));
         }
+        if !is_dialled(&place) {
+            return Err(invalid(
+                "nobody can be dialled there: a peer is reached at `/tcp/PORT`, `/tcp/PORT/ws` or `/udp/PORT/quic-v1` \
+                 of a host, and never over TLS",
+            ));
+        }
         Ok(Self { peer, place })
+    }
+}
+
+/// Whether this program can reach a place, without the id of its peer: it speaks TCP, WebSocket without TLS, and QUIC.
+fn is_dialled(place: &Multiaddr) -> bool {
+    use Protocol::{Dns, Dns4, Dns6, Dnsaddr, Ip4, Ip6, QuicV1, Tcp, Udp, Ws};
+    let parts: Vec<Protocol<'_>> = place.iter().collect();
+    match parts.as_slice() {
+        // A name in the DNS under which whole addresses stand, as those of the public DHT.
+        [Dnsaddr(_)] => true,
+        [Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_), rest @ ..] => match rest {
+            [Tcp(0) | Udp(0), ..] => false,
+            [Tcp(_)] | [Tcp(_), Ws(_)] | [Udp(_), QuicV1] => true,
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -121,7 +148,12 @@ mod tests {
 
     #[test]
     fn it_says_who_and_where() {
-        for place in ["/ip4/127.0.0.1/tcp/4001", "/dns4/node.example/tcp/443/ws", "/ip6/::1/udp/1/quic-v1"] {
+        for place in [
+            "/ip4/127.0.0.1/tcp/4001",
+            "/dns4/node.example/tcp/443/ws",
+            "/ip6/::1/udp/1/quic-v1",
+            "/dnsaddr/node.example",
+        ] {
             let text = format!("{place}/p2p/{ID}");
             let address: PeerAddress = text.parse().expect(place);
             assert_eq!((address.to_string(), address.place.to_string()), (text, place.to_owned()));
@@ -158,6 +190,27 @@ mod tests {
                 let error = own_place(bad, purpose).expect_err(bad);
                 assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
                 assert!(error.message().contains(word), "{bad}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_dial_is_refused_with_what_is_dialled() {
+        for place in [
+            "/dns4/node.example/tcp/443/tls/ws",
+            "/dns4/node.example/tcp/443/wss",
+            "/ip4/192.0.2.7/tcp/4001/http",
+            "/ip4/192.0.2.7/udp/4001",
+            "/ip4/192.0.2.7/udp/4001/quic-v1/webtransport",
+            "/ip4/192.0.2.7",
+            "/ip4/192.0.2.7/tcp/0",
+            "/tcp/4001",
+            "/memory/7",
+        ] {
+            let error = format!("{place}/p2p/{ID}").parse::<PeerAddress>().expect_err(place);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            for way in ["/tcp/PORT`", "/tcp/PORT/ws`", "/udp/PORT/quic-v1`"] {
+                assert!(error.message().contains(way), "{place}: {error}");
             }
         }
     }

@@ -33,8 +33,9 @@ use crate::{
                         give it a certificate, or put a proxy before it that gives wss:// and name that with \
                         --public-url; a proxy on another computer has to be named with --trusted-proxy, or all its \
                         clients count as one address.\n\nWith --ipfs it is a peer on IPFS as well, under the same key: \
-                        it prints the addresses that belong into `peers` of [backends.ipfs].\n\nIt logs to standard error; -v shows connections, -q errors \
-                        alone. Ctrl-C or SIGTERM end it; what it acknowledged is on the disk."
+                        it prints its addresses, one of which belongs into `peers` of [backends.ipfs]; those with /tls/ws \
+                        are for browsers.\n\nIt logs to standard error; -v shows connections, -q errors alone. \
+                        Ctrl-C or SIGTERM end it; what it acknowledged is on the disk."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
