@@ -415,6 +415,17 @@ fn a_node_names_first_what_belongs_into_peers() {
 }
 
 #[test]
+fn a_node_that_should_go_by_a_proxy_runs_no_peer() {
+    let home = Home::new();
+    for (name, value) in [("TALKBOX_PROXY", "socks5://127.0.0.1:1"), ("ALL_PROXY", "socks5://127.0.0.1:1")] {
+        let mut command = home.command(["node", "--listen", "127.0.0.1:0", "--ipfs-keep", "any"].iter().chain(IPFS));
+        command.env(name, value);
+        let told = common::run(command, None).ends(2).stderr;
+        assert!(told.contains("proxy") && told.contains(name) && told.contains("without `--ipfs`"), "{told}");
+    }
+}
+
+#[test]
 fn pins_are_listed_in_the_words_of_the_service() {
     let bare = home("ipfs", &[], "");
     let none = bare.run(["pin", "ls"]).ends(2).stderr;

@@ -14,7 +14,7 @@ use talkbox_core::{
 };
 
 use crate::{
-    exit::{Failure, Outcome},
+    exit::{Code, Failure, Outcome},
     output::Output,
     session::Session,
 };
@@ -135,7 +135,8 @@ impl Flags {
     /// What the file and the flags say together; `None` where no peer is to run.
     ///
     /// # Errors
-    /// Bad input where a flag says how a peer runs that nobody asked for, and for a mailbox that is not known.
+    /// Bad input where a flag says how a peer runs that nobody asked for, for a mailbox that is not known, and where
+    /// everything is to go by a proxy.
     pub(super) async fn read(&self, session: &Session, file: Option<Table>) -> Outcome<Option<IpfsNodeConfig>> {
         let Some(table) = file.or_else(|| self.ipfs.then(Table::default)) else {
             return match self.given() {
@@ -144,6 +145,13 @@ impl Flags {
                 None => Ok(None),
             };
         };
+        if session.config.proxy().is_some() {
+            // As its clients do: what it says to other peers would go past the proxy.
+            let why = format!("IPFS cannot be reached by a proxy yet (at: {})", session.config.origin("proxy"));
+            return Err(Failure::new(Code::BadInput, ErrorKind::ConfigInvalid.as_str(), why).hint(
+                "run the node without `--ipfs`, or without the proxy: an empty variable `TALKBOX_PROXY=` goes before all",
+            ));
+        }
         let list = |given: &[String], file: Vec<String>| {
             let given: Vec<String> = given.iter().filter(|one| !one.is_empty()).cloned().collect();
             if given.is_empty() { file } else { given }
