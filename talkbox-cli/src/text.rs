@@ -92,6 +92,11 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// So many of something.
+pub(crate) fn number(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The date of a time, in UTC.
 pub(crate) fn date(time: Timestamp) -> String {
     let (year, month, day) = civil(time.secs() / 86_400);

@@ -15,7 +15,7 @@ use crate::{
     ipfs,
     output::{BAD, BOLD, DIM, GOOD, Output, Table, WARN},
     session::Session,
-    text::{REASON, one_line, place, size},
+    text::{REASON, number, one_line, place, size},
 };
 
 /// How long the network may take to find a mailbox.
@@ -176,10 +176,16 @@ fn peers(output: &Output, report: &LogReport) -> Outcome<()> {
             match entries {
                 None => output.line(format_args!("  {month}  {WARN}does not have it{WARN:#}"))?,
                 Some(entries) if *behind == 0 => {
-                    output.line(format_args!("  {month}  {entries} entries, {GOOD}in step{GOOD:#}"))?;
+                    output.line(format_args!(
+                        "  {month}  {}, {GOOD}in step{GOOD:#}",
+                        number(*entries, "entry", "entries")
+                    ))?;
                 }
                 Some(entries) => {
-                    output.line(format_args!("  {month}  {entries} entries, {WARN}{behind} behind{WARN:#}"))?;
+                    output.line(format_args!(
+                        "  {month}  {}, {WARN}{behind} behind{WARN:#}",
+                        number(*entries, "entry", "entries")
+                    ))?;
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     ipfs,
     output::{BAD, BOLD, DIM, Output, Table},
     session::Session,
-    text::{REASON, one_line, rfc3339},
+    text::{REASON, number, one_line, rfc3339},
     view::short_key,
 };
 
@@ -164,7 +164,11 @@ fn show(output: &Output, lists: &[PinList]) -> Outcome<()> {
             output.line(format_args!("  {BAD}{}{BAD:#}", one_line(error, REASON)))?;
             continue;
         }
-        output.line(format_args!("{BOLD}{}{BOLD:#}  {} requests", list.service, list.pins.len()))?;
+        output.line(format_args!(
+            "{BOLD}{}{BOLD:#}  {}",
+            list.service,
+            number(list.pins.len() as u64, "request", "requests")
+        ))?;
         for pin in &list.pins {
             let name = pin.name.as_deref().or(pin.log.as_deref()).unwrap_or("(no name)");
             output.line(format_args!("  {:<8} {}  {}", pin.state, one_line(&pin.cid, 80), one_line(name, 100)))?;

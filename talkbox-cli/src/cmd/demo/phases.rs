@@ -78,7 +78,8 @@ impl Demo<'_> {
             }
             let read = ids(&ada.lines(&["read", "tips"]).await?)?;
             check(read == sent, "Ada has every message, and no other")?;
-            let what = format!("Ada has all {} messages of phases 1 to {number}", sent.len());
+            let phases = if number == 1 { "phase 1".to_owned() } else { format!("phases 1 to {number}") };
+            let what = format!("Ada has all {} messages of {phases}", sent.len());
             self.step("read", &what, "talkbox read", json!({"phase": number, "backend": backend, "ids": read}))?;
 
             let fresh = Home::with(stage, &format!("fresh{number}"), &config)?;
