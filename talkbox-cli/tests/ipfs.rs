@@ -339,6 +339,17 @@ fn a_peer_that_cannot_run_says_why() {
     refused(&["--ipfs-keep", "any"], &["--ipfs-keep", "add `--ipfs`"]);
     refused(&["--ipfs", "--ipfs-listen", "here"], &["here", "--ipfs-listen /ip4/"]);
     refused(&["--ipfs", "--ipfs-peer", "/ip4/192.0.2.7/tcp/1"], &["/ip4/192.0.2.7/tcp/1", "ends with its id"]);
+    let tls = format!("/dns4/node.example/tcp/443/tls/ws/p2p/{SOMEBODY}");
+    for flag in ["--ipfs-peer", "--ipfs-bootstrap"] {
+        refused(&["--ipfs", flag, &tls], &["/udp/PORT/quic-v1", "tls/ws"]);
+    }
+    refused(
+        &["--ipfs", "--ipfs-keep", "any", "--ipfs-listen", "/ip4/192.0.2.7/tcp/0"],
+        &["requested address", "--ipfs-listen /ip4/"],
+    );
+    let protocol =
+        ["--ipfs", "--ipfs-listen", "/ip4/127.0.0.1/tcp/0", "--ipfs-keep", "any", "--ipfs-dht-protocol", "x"];
+    refused(&protocol, &["dht_protocol", "the file of `--settings`"]);
     refused(&["--ipfs", "--ipfs-keep", "nonsense"], &["nonsense", "npub"]);
     refused(&["--ipfs", "--ipfs-dht", "on"], &["`off`, `client` or `server`"]);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -367,6 +378,43 @@ fn a_peer_that_cannot_run_says_why() {
     Peer::start(&home, &["--settings", settings.to_str().expect("text")]).stop();
 }
 
+/// The id of a peer that is nowhere.
+const SOMEBODY: &str = "16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u";
+
+#[test]
+fn peers_that_cannot_be_as_they_are_named_are_refused() {
+    let (tcp, ws) = (format!("/ip4/192.0.2.7/tcp/1/p2p/{SOMEBODY}"), format!("/ip4/192.0.2.7/tcp/2/ws/p2p/{SOMEBODY}"));
+    let twice = home("ipfs", &[&tcp, &ws], "");
+    let told = twice.run(["config", "check"]).ends(2).stderr;
+    for words in [&tcp, &ws, "one machine", "name one of them"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let tls = format!("/dns4/node.example/tcp/443/tls/ws/p2p/{SOMEBODY}");
+    let told = home("ipfs", &[&tls], "").run(["config", "check"]).ends(2).stderr;
+    assert!(told.contains(&tls) && told.contains("/udp/PORT/quic-v1"), "{told}");
+    let told = twice.run(["log", "nonsense"]).ends(2).stderr;
+    assert!(told.contains("npub") && !told.contains("nothing was sent"), "{told}");
+}
+
+#[test]
+fn a_node_names_first_what_belongs_into_peers() {
+    let home = Home::new();
+    let told = ["--ipfs-external", "/dns4/node.example/tcp/443/tls/ws"];
+    // The first one that it names is checked there.
+    Peer::start(&home, &[IPFS, &["--ipfs-keep", "any"], &told].concat());
+}
+
+#[test]
+fn a_node_that_should_go_by_a_proxy_runs_no_peer() {
+    let home = Home::new();
+    for (name, value) in [("TALKBOX_PROXY", "socks5://127.0.0.1:1"), ("ALL_PROXY", "socks5://127.0.0.1:1")] {
+        let mut command = home.command(["node", "--listen", "127.0.0.1:0", "--ipfs-keep", "any"].iter().chain(IPFS));
+        command.env(name, value);
+        let told = common::run(command, None).ends(2).stderr;
+        assert!(told.contains("proxy") && told.contains(name) && told.contains("without `--ipfs`"), "{told}");
+    }
+}
+
 #[test]
 fn a_token_that_stands_where_it_does_not_belong_is_never_shown() {
     for pins in ["\"s3cr3t\"", "[\"s3cr3t\"]", "[{ name = \"a\", token = \"s3cr3t\" }]"] {
@@ -388,41 +436,10 @@ fn a_token_that_stands_where_it_does_not_belong_is_never_shown() {
     }
     let home = home("ipfs", &[], "pins = [{ name = \"a\", endpoint = \"https://a.example\", token_file = \"/t\" }]\n");
     assert!(home.run(["config", "show"]).success().stdout.contains("a.example"));
-}
-
-/// The id of a peer that is nowhere.
-const SOMEBODY: &str = "16Uiu2HAm3aBGq5sdGKKmyHYVJWrJUvqLoC1HbmoaQEUTBJ2bHP8u";
-
-#[test]
-fn peers_that_cannot_be_as_they_are_named_are_refused() {
-    let (tcp, ws) = (format!("/ip4/192.0.2.7/tcp/1/p2p/{SOMEBODY}"), format!("/ip4/192.0.2.7/tcp/2/ws/p2p/{SOMEBODY}"));
-    let twice = home("ipfs", &[&tcp, &ws], "");
-    let told = twice.run(["config", "check"]).ends(2).stderr;
-    for words in [&tcp, &ws, "one machine", "name one of them"] {
-        assert!(told.contains(words), "{words}: {told}");
-    }
-    let tls = format!("/dns4/node.example/tcp/443/tls/ws/p2p/{SOMEBODY}");
-    let told = home("ipfs", &[&tls], "").run(["config", "check"]).ends(2).stderr;
-    assert!(told.contains(&tls) && told.contains("/udp/PORT/quic-v1"), "{told}");
-}
-
-#[test]
-fn a_node_names_first_what_belongs_into_peers() {
-    let home = Home::new();
-    let told = ["--ipfs-external", "/dns4/node.example/tcp/443/tls/ws"];
-    // The first one that it names is checked there.
-    Peer::start(&home, &[IPFS, &["--ipfs-keep", "any"], &told].concat());
-}
-
-#[test]
-fn a_node_that_should_go_by_a_proxy_runs_no_peer() {
-    let home = Home::new();
-    for (name, value) in [("TALKBOX_PROXY", "socks5://127.0.0.1:1"), ("ALL_PROXY", "socks5://127.0.0.1:1")] {
-        let mut command = home.command(["node", "--listen", "127.0.0.1:0", "--ipfs-keep", "any"].iter().chain(IPFS));
-        command.env(name, value);
-        let told = common::run(command, None).ends(2).stderr;
-        assert!(told.contains("proxy") && told.contains(name) && told.contains("without `--ipfs`"), "{told}");
-    }
+    let settings =
+        home.write("node.toml", "[ipfs]\npins = [{ name = \"a\", endpoint = \"no\", token_file = \"/t\" }]\n");
+    let told = home.run(["pin", "ls", "--settings", settings.to_str().expect("text")]).ends(2).stderr;
+    assert!(told.contains("node.toml") && !told.contains("config check"), "{told}");
 }
 
 #[test]

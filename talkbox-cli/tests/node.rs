@@ -90,7 +90,7 @@ fn limits_are_flags_and_variables() {
 fn a_second_node_is_told_what_stands_in_its_way() {
     let home = Home::new();
     let node = Running::start(&home, &[], &[]);
-    let second = home.run(["node", "--listen", "127.0.0.1:0"]).ends(1).stderr;
+    let second = home.run(["node", "--listen", "127.0.0.1:0"]).ends(2).stderr;
     assert!(second.contains("another node uses this store") && second.contains("--data DIR"), "{second}");
     node.stop();
 

@@ -97,10 +97,12 @@ impl Peer {
         let built = swarm::build(&identity, &settings, &reach, Arc::new(store.clone()))?;
         let mut swarm = built.swarm;
         for address in &settings.listen {
-            let cannot =
-                || Error::new(ErrorKind::ConfigInvalid, "the peer cannot listen there").with("listen", address);
-            ports::check(address).map_err(|error| cannot().source(error))?;
-            swarm.listen_on(address.clone()).map_err(|error| cannot().source(error))?;
+            let cannot = |why: &dyn std::fmt::Display| {
+                Error::new(ErrorKind::ConfigInvalid, format!("the peer cannot listen there: {why}"))
+                    .with("listen", address)
+            };
+            ports::check(address).map_err(|error| cannot(&error).source(error))?;
+            swarm.listen_on(address.clone()).map_err(|error| cannot(&error).source(error))?;
         }
         for address in &settings.external {
             swarm.add_external_address(address.clone());

@@ -1,5 +1,5 @@
-//! Whether a port is free. libp2p listens on ports that others of the same user listen on, and the system would then share
-//! the connections out between the two.
+//! Whether an address can be listened at. libp2p listens on ports that others of the same user listen on, and the system
+//! would then share the connections out between the two.
 
 use std::{
     io,
@@ -8,10 +8,10 @@ use std::{
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-/// Looks whether something else listens there. A port that the system chooses is free.
+/// Looks whether one can listen there: whether the address is of this computer, and nothing else listens on the port.
 ///
 /// # Errors
-/// What the system says of it: above all that the address is in use.
+/// What the system says of it: above all that the address is in use, or not one of this computer.
 pub(super) fn check(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {
@@ -20,8 +20,8 @@ pub(super) fn check(address: &Multiaddr) -> io::Result<()> {
         _ => return Ok(()),
     };
     match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
-        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Tcp(port)) => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
+        Some(Protocol::Udp(port)) => UdpSocket::bind(SocketAddr::new(ip, port)).map(drop),
         _ => Ok(()),
     }
 }
@@ -45,6 +45,9 @@ mod tests {
             ["/ip4/127.0.0.1/tcp/0".to_owned(), format!("/ip4/127.0.0.1/tcp/{taken}"), "/dns4/a/tcp/1".to_owned()]
         {
             assert_eq!(at(free), Ok(()));
+        }
+        for elsewhere in ["/ip4/192.0.2.7/tcp/0", "/ip4/192.0.2.7/udp/0/quic-v1"] {
+            assert_eq!(at(elsewhere.to_owned()), Err(io::ErrorKind::AddrNotAvailable));
         }
     }
 }

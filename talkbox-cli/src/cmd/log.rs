@@ -94,7 +94,8 @@ async fn whose(session: &Session, text: Option<&str>) -> Outcome<Whose> {
         let entry = session.entry(text)?;
         return Ok(Whose { mailbox: entry.id, name: entry.name, code: Some(entry.code), at: Vec::new() });
     };
-    let address = address(session, text)?;
+    let address = address(session, text)
+        .map_err(|failure| failure.hint("name a mailbox of this computer, or anybody's code, npub or link"))?;
     let is_it = |entry: &&crate::keyring::Entry| match address.target() {
         Target::Code(code) => entry.code == code,
         Target::Mailbox(mailbox) => entry.id == mailbox,

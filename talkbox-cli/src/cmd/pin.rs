@@ -52,9 +52,18 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             (pins, context)
         }
     };
+    // What `talkbox config check` says is not about them.
+    let of_node = |failure: Failure| match &arguments.settings {
+        Some(path) if failure.code() == Code::BadInput => failure.hint(format_args!(
+            "put `pins = [{{ name = \"…\", endpoint = \"https://…\", token_file = \"/…\" }}]` right under [ipfs] in {}",
+            path.display()
+        )),
+        _ => failure,
+    };
     match arguments.command {
         None | Some(Command::Status) => {
-            let mut reports = ipfs::wait(session, talkbox_backend_ipfs::pin_status(&pins, &context)).await?;
+            let reports = ipfs::wait(session, talkbox_backend_ipfs::pin_status(&pins, &context)).await;
+            let mut reports = reports.map_err(of_node)?;
             // A month in which nothing came yet.
             reports.retain(|pin| pin.of > 0);
             status(session, &reports)?;
@@ -69,7 +78,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Outcome {
             session.output.progress("asking the services …");
             let lists = ipfs::wait(session, talkbox_backend_ipfs::pin_list(&pins, &context)).await;
             session.output.progress_done();
-            list(&session.output, &lists?)
+            list(&session.output, &lists.map_err(of_node)?)
         }
     }
 }

@@ -317,6 +317,7 @@ fn not_started(error: Error, data: &Path) -> Failure {
                  can be moved away: a backup takes its place, or other peers fill a new one",
                 data.join(FOLDER).display()
             ),
+            ErrorKind::ConfigInvalid => super::PUT_RIGHT.to_owned(),
             _ => return error.into(),
         }
     };

@@ -201,6 +201,9 @@ async fn serve(session: &Session, settings: &Settings) -> Outcome {
     told.map(|()| Code::Done)
 }
 
+/// What to do about a setting of a node that is wrong.
+const PUT_RIGHT: &str = "put it right where it stands: a flag, a variable or the file of `--settings`";
+
 /// What a service manager wants to know.
 #[derive(Clone, Copy)]
 enum State {
@@ -255,9 +258,7 @@ fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
         ),
         _ if error.context("public_url").is_some() => "give a URL such as `--public-url wss://node.example`".to_owned(),
         _ => match error.kind() {
-            ErrorKind::ConfigInvalid => {
-                "put it right where it stands: a flag, a variable or the file of `--settings`".to_owned()
-            }
+            ErrorKind::ConfigInvalid => PUT_RIGHT.to_owned(),
             ErrorKind::Storage => format!(
                 "see that {} is a folder of the user who runs the node, and that its disk has room; a store that is \
                  damaged can be moved away: a backup takes its place, or the peers fill a new one",
@@ -266,5 +267,10 @@ fn not_started(error: Error, listen: SocketAddr, data: &Path) -> Failure {
             _ => return error.into(),
         },
     };
-    Failure::from(error).hint(hint)
+    // Which folder a node has is a setting, as its port is.
+    let failure = match is_taken {
+        true => Failure::new(Code::BadInput, ErrorKind::ConfigInvalid.as_str(), error),
+        false => Failure::from(error),
+    };
+    failure.hint(hint)
 }
