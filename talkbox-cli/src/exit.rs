@@ -179,10 +179,10 @@ impl From<io::Error> for Failure {
 fn hint_for(kind: ErrorKind, message: &str) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::Storage if message.contains("damaged") => {
-            "`talkbox config path` says where it is: keep a copy, move it away, and read again; what holders still keep is fetched anew"
+            "keep a copy of that file, move it away, and try again: what holders still keep is fetched anew"
         }
-        ErrorKind::Storage if message.contains("for writing") => {
-            "its folder has to be one that you may write to; `talkbox config path` says where it is"
+        ErrorKind::Storage if message.contains("for writing") || message.contains("be written") => {
+            "its folder has to be one that you may write to"
         }
         ErrorKind::Storage if message.contains("busy") => "try again once the other command has ended",
         ErrorKind::Locked if message.contains("another key") => {

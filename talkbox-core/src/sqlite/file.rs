@@ -27,6 +27,18 @@ pub enum Place {
     Memory,
 }
 
+impl Place {
+    /// An error of a store that names its file: a program has several.
+    pub(super) fn named(&self, error: Error) -> Error {
+        match self {
+            Self::File(path) if error.kind() == ErrorKind::Storage && error.context("file").is_none() => {
+                error.with("file", path.display())
+            }
+            _ => error,
+        }
+    }
+}
+
 /// The connection that writes. Creates the file, for its owner alone, and the folders that it is in.
 ///
 /// # Errors

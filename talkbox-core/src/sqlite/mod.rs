@@ -72,7 +72,7 @@ impl<S: Schema> Database<S> {
             Place::Memory => None,
         };
         let started = Writer::start(place.clone(), Arc::clone(&schema)).await;
-        let (writer, ended) = started.map_err(|error| error.op("open the store"))?;
+        let (writer, ended) = started.map_err(|error| place.named(error).op("open the store"))?;
         Ok(Self { schema, place, writer, readers, ended })
     }
 
@@ -90,7 +90,7 @@ impl<S: Schema> Database<S> {
         T: Send + 'static,
         F: FnOnce(&S::Access<'_>) -> Sql<T> + Send + 'static,
     {
-        self.writer.call(work).await
+        self.writer.call(work).await.map_err(|error| self.place.named(error))
     }
 
     /// Work that reads, and sees one state of the store.
@@ -103,7 +103,7 @@ impl<S: Schema> Database<S> {
         F: FnOnce(&S::Access<'_>) -> Sql<T> + Send + 'static,
     {
         match &self.readers {
-            Some(readers) => readers.call(work).await,
+            Some(readers) => readers.call(work).await.map_err(|error| self.place.named(error)),
             None => self.write(work).await,
         }
     }

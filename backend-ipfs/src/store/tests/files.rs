@@ -129,7 +129,8 @@ async fn what_makes_no_sense_is_told_and_stays_so() {
     spoil(&path, "blocks");
     let store = open(&path).await;
     assert_eq!(*store.standing().borrow(), Standing::Well);
-    store.blocks(vec![month_log().definition.manifest.cid]).await.expect_err("is damaged");
+    let error = store.blocks(vec![month_log().definition.manifest.cid]).await.expect_err("is damaged");
+    assert_eq!(error.context("file"), path.to_str(), "a program has several stores");
     assert_eq!(*store.standing().borrow(), Standing::Damaged);
     store.with(|db| Ok(db.execute_batch("CREATE TABLE pins_of (name TEXT) STRICT")?)).await.expect("creates");
     store.look_again().await.expect("there is nothing to try");
