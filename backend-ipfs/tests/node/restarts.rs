@@ -32,13 +32,14 @@ async fn a_place_that_leads_nowhere_does_not_hide_the_one_that_leads_there() {
     let (clock, owner) = (clock(), owner().id());
     let place = Place::start(&clock, None, Vec::new()).await;
     let (_, id) = place.address.split_once("/p2p/").expect("an address of a peer");
-    // Somebody else names the same peer, and another place.
-    let wrong = format!("/ip4/127.0.0.1/tcp/1/p2p/{id}");
-    let mailbox = open_at(vec![wrong, place.address.clone()], &clock, None).await;
+    // A record names the same peer at another place, too.
+    let wrong = Locator::new("ipfs", &format!("/ip4/127.0.0.1/tcp/1/p2p/{id}")).expect("a locator");
+    let mailbox = open_at(Vec::new(), &clock, None).await;
     let envelopes = mail(owner, &clock, 1);
-    let receipts = mailbox.put(&envelopes, talkbox_core::PutOptions::default()).await;
+    let at = talkbox_core::PutOptions::default().at([wrong, place.locator()]);
+    let receipts = mailbox.put(&envelopes, at).await;
     let receipt = receipts.into_iter().next().expect("one").expect("is taken");
-    assert!(receipt.acks.iter().any(|ack| ack.holder == place.locator()), "{receipt:?}");
+    assert_eq!(receipt.acks.len(), 1, "{receipt:?}");
     wait_listed(&*mailbox, owner, &place.locator(), &envelopes).await;
 }
 
