@@ -24,6 +24,22 @@ const PENDING: usize = 16;
 /// A network: as many addresses as one customer is usually given.
 type Network = [u8; 7];
 
+/// Whom what a connection costs is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// Everybody in a network: ids of peers are free, and addresses are not.
+    Network(Network),
+    /// A peer of which no address tells anything, or that of a proxy on this machine, behind which all are.
+    Peer(PeerId),
+}
+
+impl Origin {
+    /// That of a connection of this peer, which is at this address.
+    pub(super) fn of(peer: PeerId, address: &Multiaddr) -> Self {
+        network(address).map_or(Self::Peer(peer), Self::Network)
+    }
+}
+
 /// The behaviour. It refuses what comes in, and does nothing else.
 pub(super) struct Behaviour {
     most: usize,
@@ -80,14 +96,15 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// The /24 of an IPv4 address, the /48 of an IPv6 one.
+/// The /24 of an IPv4 address, the /48 of an IPv6 one. None of this machine's own: everybody is there who comes through a
+/// proxy before the node.
 fn network(address: &Multiaddr) -> Option<Network> {
     let ip = match address.iter().next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => ip.to_canonical(),
         _ => return None,
     };
-    Some(match ip {
+    (!ip.is_loopback()).then(|| match ip {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
             [4, a, b, c, 0, 0, 0]

@@ -1,50 +1,51 @@
-//! Work that peers give, shared out: whoever gives much of it waits for itself, and others do not.
+//! Work that others give, shared out: whoever gives much of it waits for itself, and the rest do not.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use libp2p::PeerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Peers that are remembered before those are forgotten that have nothing to do.
+/// How many are remembered before those are forgotten that have nothing to do.
 const REMEMBERED: usize = 512;
 
-/// How much of something each peer may have at once.
+/// How much of something each peer, or each of whatever they are told apart by, may have at once.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub(crate) struct Shares<K = PeerId> {
     of_one: usize,
-    peers: Mutex<HashMap<PeerId, Arc<Semaphore>>>,
+    all: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
-/// A part of the share of a peer, until it is dropped.
+/// A part of a share, until it is dropped.
 pub(crate) type Share = Option<OwnedSemaphorePermit>;
 
-impl Shares {
-    /// Of which one peer has so many.
+impl<K: Eq + Hash> Shares<K> {
+    /// Of which one has so many.
     pub(crate) fn new(of_one: usize) -> Self {
-        Self { of_one, peers: Mutex::default() }
+        Self { of_one, all: Mutex::default() }
     }
 
-    /// Waits until less than its share is taken by this peer.
-    pub(crate) async fn wait(&self, peer: PeerId) -> Share {
+    /// Waits until less than its share is taken by this one.
+    pub(crate) async fn wait(&self, one: K) -> Share {
         // Nobody closes them.
-        self.of(peer).acquire_owned().await.ok()
+        self.of(one).acquire_owned().await.ok()
     }
 
     /// A part of the share, if there is one left.
-    pub(crate) fn take(&self, peer: PeerId) -> Share {
-        self.of(peer).try_acquire_owned().ok()
+    pub(crate) fn take(&self, one: K) -> Share {
+        self.of(one).try_acquire_owned().ok()
     }
 
-    fn of(&self, peer: PeerId) -> Arc<Semaphore> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if peers.len() >= REMEMBERED {
+    fn of(&self, one: K) -> Arc<Semaphore> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED {
             // Whoever has or waits for a part holds on to it.
-            peers.retain(|_, share| Arc::strong_count(share) > 1);
+            all.retain(|_, share| Arc::strong_count(share) > 1);
         }
-        Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(self.of_one))))
+        Arc::clone(all.entry(one).or_insert_with(|| Arc::new(Semaphore::new(self.of_one))))
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
         let busy = PeerId::random();
         let held = shares.take(busy);
         (0..3 * REMEMBERED).for_each(|_| drop(shares.take(PeerId::random())));
-        assert!(shares.peers.lock().expect("not poisoned").len() <= REMEMBERED);
+        assert!(shares.all.lock().expect("not poisoned").len() <= REMEMBERED);
         assert!(held.is_some() && shares.take(busy).is_none());
     }
 }

@@ -11,6 +11,7 @@ use super::{
     channel::{Channel, Stream},
     frame::{nonsense, within},
     limits::Limits,
+    pace::Paced,
 };
 
 /// Bytes of an id.
@@ -96,7 +97,7 @@ pub(crate) async fn serve<S: Stream>(
     limits: Limits,
 ) -> Result<()> {
     let session = async {
-        let mut channel = Channel::new(stream, limits.frame);
+        let mut channel = Channel::new(Paced::new(stream), limits.frame);
         for _ in 0..MAX_QUESTIONS {
             let Some(question) = channel.next(MAX_QUESTION).await? else { return channel.close().await };
             let ids = read_ids(&question).ok_or_else(|| nonsense("the peer's question has no ids"))?;

@@ -18,6 +18,7 @@ pub(crate) mod fuzzing;
 mod greeting;
 pub(crate) mod have;
 mod limits;
+mod pace;
 pub(crate) mod publish;
 pub(crate) mod record;
 mod replica;

@@ -11,6 +11,7 @@ use super::{
     frame::within,
     greeting::{self, Code, MAX_REQUEST, Refusal, Request},
     limits::Limits,
+    pace::Paced,
     replica::Replica,
     transfer::{self, Came, Sent},
 };
@@ -36,7 +37,7 @@ where
     F: Future<Output = std::result::Result<R, Refusal>> + Send,
 {
     let session = async {
-        let mut channel = Channel::new(stream, limits.frame);
+        let mut channel = Channel::new(Paced::new(stream), limits.frame);
         let Some(request) = Request::decode(&channel.expect(MAX_REQUEST).await?)? else {
             return refuse(channel, Refusal::new(Code::Refused, "another version is spoken here")).await;
         };

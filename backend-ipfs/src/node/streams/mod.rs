@@ -48,14 +48,17 @@ pub(crate) use self::{
     muxer::over,
     stream::{Inbound, Stream},
 };
+use super::doors::Origin;
 
 /// What a stream may take to be opened, and one that comes in to say what it is for.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that one connection may have open towards us at once: a peer that has many logs in common with us asks for
 /// their heads together.
 const MAX_INBOUND_PER_CONNECTION: usize = 32;
+/// The same of all connections from one network, whatever peers they say they are of.
+const MAX_INBOUND_PER_ORIGIN: usize = 64;
 /// The same of all connections: what serving them may cost at once.
-const MAX_INBOUND: usize = 256;
+const MAX_INBOUND: usize = 512;
 /// Streams that came in and wait for somebody to take them. As many as there may be: the wait is short, and none is
 /// reset because of it.
 const QUEUE: usize = MAX_INBOUND;
@@ -78,13 +81,13 @@ impl Behaviour {
             fixed: fixed.into_iter().collect(),
             names: Arc::clone(&names),
             connections: Arc::clone(&connections),
-            door: Door::new(queue, Places::new(MAX_INBOUND)),
+            door: Door::new(queue, Places::new(MAX_INBOUND), MAX_INBOUND_PER_ORIGIN),
         };
         (behaviour, Control::new(names, connections), inbound)
     }
 
-    fn handler(&self, connection: ConnectionId, peer: PeerId) -> Handler {
-        let door = self.door.of_connection(peer, Places::new(MAX_INBOUND_PER_CONNECTION));
+    fn handler(&self, connection: ConnectionId, peer: PeerId, address: &Multiaddr) -> Handler {
+        let door = self.door.of_connection(peer, Origin::of(peer, address), Places::new(MAX_INBOUND_PER_CONNECTION));
         let requests = self.connections.add(peer, connection);
         Handler::new(Arc::clone(&self.fixed), Arc::clone(&self.names), requests, door)
     }
@@ -105,20 +108,20 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(connection, peer))
+        Ok(self.handler(connection, peer, remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(connection, peer))
+        Ok(self.handler(connection, peer, remote))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}

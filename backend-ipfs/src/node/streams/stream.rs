@@ -11,12 +11,14 @@ use futures_util::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::node::{doors::Origin, shares::Shares};
+
 /// A stream to a peer. Dropped before it is closed, it is reset.
 #[derive(Debug)]
 pub(crate) struct Stream {
     inner: libp2p::Stream,
     /// Of one that came in: free again when the stream is dropped.
-    _places: Option<[Place; 2]>,
+    _places: Option<[Place; 3]>,
     /// Of one that we opened: what it takes of what the peer lets us have.
     _share: Option<OwnedSemaphorePermit>,
 }
@@ -74,6 +76,8 @@ impl AsyncWrite for Stream {
 pub(crate) struct Inbound {
     /// Who opened it.
     pub(crate) peer: PeerId,
+    /// Whom it is counted for.
+    pub(crate) origin: Origin,
     /// What it asked for: a fixed protocol, or a changing one that was accepted.
     pub(crate) protocol: StreamProtocol,
     /// The stream. As long as it is held, it counts towards the bounds.
@@ -102,37 +106,42 @@ impl Places {
 pub(super) struct Door {
     queue: mpsc::Sender<Inbound>,
     places: Places,
+    shares: Arc<Shares<Origin>>,
 }
 
 /// The way in for streams of one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionDoor {
     peer: PeerId,
+    origin: Origin,
     queue: mpsc::Sender<Inbound>,
     places: [Places; 2],
+    shares: Arc<Shares<Origin>>,
 }
 
 impl Door {
-    pub(super) fn new(queue: mpsc::Sender<Inbound>, places: Places) -> Self {
-        Self { queue, places }
+    pub(super) fn new(queue: mpsc::Sender<Inbound>, places: Places, of_one: usize) -> Self {
+        Self { queue, places, shares: Arc::new(Shares::new(of_one)) }
     }
 
-    pub(super) fn of_connection(&self, peer: PeerId, places: Places) -> ConnectionDoor {
-        ConnectionDoor { peer, queue: self.queue.clone(), places: [places, self.places.clone()] }
+    pub(super) fn of_connection(&self, peer: PeerId, origin: Origin, places: Places) -> ConnectionDoor {
+        let (queue, shares) = (self.queue.clone(), Arc::clone(&self.shares));
+        ConnectionDoor { peer, origin, queue, places: [places, self.places.clone()], shares }
     }
 }
 
 impl ConnectionDoor {
     /// Hands a stream over, or resets it where there is no place for it.
     pub(super) fn enter(&self, protocol: StreamProtocol, inner: libp2p::Stream) {
-        let peer = self.peer;
+        let (peer, origin) = (self.peer, self.origin);
         let [of_connection, of_all] = &self.places;
-        let Some(places) = of_connection.take().and_then(|place| Some([place, of_all.take()?])) else {
+        let places = || Some([of_connection.take()?, self.shares.take(origin)?, of_all.take()?]);
+        let Some(places) = places() else {
             tracing::debug!(%peer, %protocol, "a stream is reset: too many are open");
             return;
         };
         let stream = Stream { inner, _places: Some(places), _share: None };
-        if let Err(error) = self.queue.try_send(Inbound { peer, protocol, stream }) {
+        if let Err(error) = self.queue.try_send(Inbound { peer, origin, protocol, stream }) {
             tracing::debug!(%peer, %error, "a stream is reset: nobody takes it");
         }
     }

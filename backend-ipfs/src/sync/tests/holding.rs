@@ -1,14 +1,16 @@
 //! `/talkbox/have/1`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use talkbox_core::{
     EnvelopeId, ErrorKind, HoldingState, ManualClock, Result, SecretKey, Timestamp, async_trait,
     custody::CustodyReceipt,
 };
+use tokio::time::sleep;
 
 use super::support::{limits, pipe, short};
 use crate::sync::{
+    Limits,
     channel::Channel,
     have::{Have, Holdings, serve},
 };
@@ -133,4 +135,30 @@ async fn questions_that_are_none_and_silence_end_the_stream() {
         let served = serve(there, &held, &node, &clock, short()).await;
         assert_eq!(served.expect_err("ends").kind(), kind);
     }
+}
+
+/// How many questions are answered that come this often, each of so many ids, of sixty.
+async fn answered(every: Duration, ids: usize) -> usize {
+    let (held, node, clock) = (Held(HashMap::new()), key(), ManualClock::new(NOW));
+    let (here, there) = pipe(65_536);
+    let question: Vec<u8> = (0..ids).flat_map(|number| [u8::try_from(number).expect("few"); 32]).collect();
+    let asking = async {
+        let mut channel = Channel::new(here, Limits::default().frame);
+        for asked in 0..60 {
+            sleep(every).await;
+            if channel.send(&question).await.is_err() || channel.expect(64).await.is_err() {
+                return asked;
+            }
+        }
+        60
+    };
+    tokio::join!(asking, serve(there, &held, &node, &clock, Limits::default())).0
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_that_drip_end_the_stream_and_many_that_follow_one_another_do_not() {
+    let dripping = answered(Duration::from_secs(7), 1).await;
+    assert!((2..9).contains(&dripping), "{dripping} are answered");
+    // From far away.
+    assert_eq!(answered(Duration::from_secs(1), 256).await, 60);
 }
