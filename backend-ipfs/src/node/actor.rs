@@ -71,6 +71,8 @@ pub(super) struct Actor {
     pub(super) swarm: swarm::Swarm<Behaviour>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) happenings: mpsc::Sender<Happening>,
+    /// Peers to which the last connection was lost: apart from the rest, since none may be missed.
+    pub(super) gone: mpsc::Sender<PeerId>,
     pub(super) addresses: watch::Sender<Vec<PeerAddress>>,
     pub(super) reach: Reach,
     dialling: HashMap<PeerId, Vec<Dialling>>,
@@ -85,11 +87,12 @@ impl Actor {
         swarm: swarm::Swarm<Behaviour>,
         commands: mpsc::Receiver<Command>,
         happenings: mpsc::Sender<Happening>,
+        gone: mpsc::Sender<PeerId>,
         addresses: watch::Sender<Vec<PeerAddress>>,
         reach: Reach,
     ) -> Self {
         let (dialling, wanted, lookups, entering) = Default::default();
-        Self { swarm, commands, happenings, addresses, reach, dialling, wanted, lookups, entering }
+        Self { swarm, commands, happenings, gone, addresses, reach, dialling, wanted, lookups, entering }
     }
 
     /// Runs until it is asked to end, or nobody is left who could ask.
@@ -111,7 +114,7 @@ impl Actor {
                     }
                     Some(command) => self.obey(command),
                 },
-                event = self.swarm.select_next_some() => self.tell(event),
+                event = next(&self.gone, &mut self.swarm) => self.tell(event),
                 _ = around.tick() => self.look_around(),
             }
         }
@@ -255,7 +258,8 @@ impl Actor {
             SwarmEvent::Behaviour(event) => self.behave(event),
             SwarmEvent::ConnectionEstablished { peer_id, .. } => self.reached(peer_id),
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                self.happens(Happening::Disconnected(peer_id));
+                // There is room, unless nobody listens any more.
+                let _ = self.gone.try_send(peer_id);
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 self.not_reached(peer, &dial_error(&error));
@@ -368,4 +372,10 @@ impl Actor {
             let _ = waiting.found.try_send(Fetched { cid, bytes: bytes.cloned() });
         }
     }
+}
+
+/// What happens next. Nothing does while there is no room to tell that a peer was lost.
+async fn next(gone: &mpsc::Sender<PeerId>, swarm: &mut swarm::Swarm<Behaviour>) -> SwarmEvent<BehaviourEvent> {
+    drop(gone.reserve().await);
+    swarm.select_next_some().await
 }

@@ -1,6 +1,6 @@
 //! The peers that this one has met, and where they were: after a restart they are looked for there, without a DHT.
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use rusqlite::params;
 use talkbox_core::{Result, Timestamp};
 
@@ -8,7 +8,7 @@ use super::address::PeerAddress;
 use crate::store::Store;
 
 /// Peers that are remembered; those that were met longest ago are forgotten.
-const MOST: i64 = 256;
+pub(super) const MOST: usize = 256;
 /// Addresses of one peer: its transports in both families of addresses.
 const MAX_ADDRESSES: usize = 4;
 
@@ -37,27 +37,38 @@ impl KnownPeers {
         Ok(Self(store))
     }
 
-    /// A peer was met, and says that it is at these places, of which the first few count.
+    /// Peers were met, and say that they are at these places, of which the first few count.
     ///
     /// # Errors
     /// `Storage`.
-    pub(super) async fn met(&self, peer: libp2p::PeerId, places: Vec<Multiaddr>, now: Timestamp) -> Result<()> {
-        let (name, now) = (peer.to_string(), i64::try_from(now.secs()).unwrap_or(i64::MAX));
-        let places = places.into_iter().take(MAX_ADDRESSES);
-        let addresses: Vec<String> = places.map(|place| PeerAddress { peer, place }.to_string()).collect();
+    pub(super) async fn met(
+        &self,
+        peers: impl IntoIterator<Item = (PeerId, Vec<Multiaddr>)>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let now = i64::try_from(now.secs()).unwrap_or(i64::MAX);
+        let named = peers.into_iter().map(|(peer, places)| {
+            let places = places.into_iter().take(MAX_ADDRESSES);
+            let addresses = places.map(|place| PeerAddress { peer, place }.to_string());
+            (peer.to_string(), addresses.collect::<Vec<_>>())
+        });
+        let named: Vec<_> = named.collect();
         self.0
             .with(move |db| {
-                db.prepare_cached("DELETE FROM peers WHERE peer = ?1")?.execute([&name])?;
+                let mut delete = db.prepare_cached("DELETE FROM peers WHERE peer = ?1")?;
                 let mut insert =
                     db.prepare_cached("INSERT OR REPLACE INTO peers (address, peer, met) VALUES (?1, ?2, ?3)")?;
-                for address in addresses {
-                    insert.execute(params![address, name, now])?;
+                for (name, addresses) in named {
+                    delete.execute([&name])?;
+                    for address in addresses {
+                        insert.execute(params![address, name, now])?;
+                    }
                 }
                 let count: i64 = db.prepare_cached("SELECT count(*) FROM peers")?.query_row([], |row| row.get(0))?;
                 let mut forget = db.prepare_cached(
                     "DELETE FROM peers WHERE address IN (SELECT address FROM peers ORDER BY met LIMIT ?1)",
                 )?;
-                forget.execute([(count - MOST).max(0)])?;
+                forget.execute([(count - MOST as i64).max(0)])?;
                 Ok(())
             })
             .await
@@ -97,12 +108,12 @@ mod tests {
         };
         let place = |port: u64| -> Multiaddr { format!("/ip4/192.0.2.1/tcp/{port}").parse().expect("an address") };
         let first = peer();
-        known.met(first, vec![place(1), place(2)], Timestamp(1)).await.expect("is noted");
+        known.met([(first, vec![place(1), place(2)])], Timestamp(1)).await.expect("is noted");
         // It has moved.
-        known.met(first, vec![place(3)], Timestamp(2)).await.expect("is noted");
+        known.met([(first, vec![place(3)])], Timestamp(2)).await.expect("is noted");
         assert_eq!(known.latest(9).await.expect("reads"), [PeerAddress { peer: first, place: place(3) }]);
         for at in 0..300 {
-            known.met(peer(), vec![place(at + 10)], Timestamp(at + 10)).await.expect("is noted");
+            known.met([(peer(), vec![place(at + 10)])], Timestamp(at + 10)).await.expect("is noted");
         }
         let latest = known.latest(1_000).await.expect("reads");
         assert_eq!(latest.len(), 256);

@@ -115,6 +115,7 @@ impl Peer {
         let peer = *swarm.local_peer_id();
         let (commands, asked) = mpsc::channel(COMMANDS);
         let (happenings, happened) = mpsc::channel(HAPPENINGS);
+        let (gone, went) = mpsc::channel(HAPPENINGS);
         let (addresses, shown) = watch::channel(Vec::new());
         let (lost, _) = broadcast::channel(LOST);
         let link = Link::new(commands, built.streams, shown, peer);
@@ -131,12 +132,13 @@ impl Peer {
         };
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(Actor::new(swarm, asked, happenings, addresses, reach).run());
+        tasks.spawn(Actor::new(swarm, asked, happenings, gone, addresses, reach).run());
         tasks.spawn(service.run(built.inbound));
         let known = KnownPeers::open(store.clone()).await?;
         let before = known.latest(LOOKED_FOR).await?;
         let remembering = settings.keep.is_node().then_some((known, Arc::clone(&clock)));
-        tasks.spawn(upkeep::listen(logs.clone(), happened, lost.clone(), remembering, Arc::clone(&news)));
+        let listening = upkeep::listen(logs.clone(), happened, went, lost.clone(), remembering, Arc::clone(&news));
+        tasks.spawn(listening);
         if settings.keep.is_node() {
             for to in settings.peers.iter().chain(&settings.bootstrap) {
                 tasks.spawn(upkeep::stay_connected(link.clone(), to.clone(), lost.subscribe()));

@@ -2,14 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use libp2p::StreamProtocol;
-use talkbox_core::{Clock as _, Draft, Envelope, ManualClock, SealOptions, SecretKey, SystemClock, seal};
-use tokio::time::{sleep, timeout};
+use libp2p::{PeerId, StreamProtocol};
+use talkbox_core::{Clock, Draft, Envelope, ManualClock, SealOptions, SecretKey, SystemClock, seal};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{sleep, timeout},
+};
 
 use super::{
     Peer,
+    actor::Happening,
+    known::KnownPeers,
     logs::By,
     settings::{Dht, Keep, Settings},
+    upkeep,
 };
 use crate::{
     orbitdb::{Month, MonthLog, Writer, digest_of},
@@ -126,4 +132,36 @@ async fn what_nobody_had_is_asked_for_again_when_it_is_told_of_again() {
     for peer in [node, reader, elsewhere] {
         peer.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_introduces_itself_again_and_again_is_written_down_once_and_hides_no_loss() {
+    const PUSHES: u32 = 1_000;
+    let clock = ManualClock::new(SystemClock.now());
+    let node = peer(Keep::Anyone, &clock).await;
+    let changes = async || {
+        let count = |db: &rusqlite::Connection| Ok(db.query_row("SELECT total_changes()", [], |row| row.get(0))?);
+        node.store.with::<i64, _>(count).await.expect("counts")
+    };
+    let known = KnownPeers::open(node.store.clone()).await.expect("opens");
+    let (happenings, happened) = mpsc::channel(PUSHES as usize);
+    let stranger = PeerId::random();
+    for port in 1..=PUSHES {
+        let places = vec![format!("/ip4/192.0.2.1/tcp/{port}").parse().expect("an address")];
+        let protocols = vec![StreamProtocol::new(sync::SYNC)];
+        happenings.try_send(Happening::Introduced { peer: stranger, places, protocols }).expect("there is room");
+    }
+    drop(happenings);
+    let ((gone, went), (lost, mut told)) = (mpsc::channel(1), broadcast::channel(1));
+    let other = PeerId::random();
+    gone.try_send(other).expect("is listened to");
+    let before = changes().await;
+    let remembering = Some((known.clone(), Arc::new(clock.clone()) as Arc<dyn Clock>));
+    upkeep::listen(node.logs.clone(), happened, went, lost, remembering, Arc::default()).await;
+    assert_eq!(told.try_recv().expect("is told"), other);
+    let written = changes().await - before;
+    assert!(written < 20, "{written} changes for one peer");
+    let places: Vec<_> = known.latest(9).await.expect("reads").iter().map(|known| known.place.to_string()).collect();
+    assert_eq!(places, [format!("/ip4/192.0.2.1/tcp/{PUSHES}")]);
+    node.close().await;
 }

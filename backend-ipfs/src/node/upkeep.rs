@@ -1,9 +1,13 @@
 //! What a peer does by itself: it follows the logs of the months that are open, stays connected to the peers that it was
 //! told of, shows its heads again, lets go what has expired, and announces itself in the DHT.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use libp2p::{PeerId, kad::RecordKey};
+use libp2p::{Multiaddr, PeerId, kad::RecordKey};
 use talkbox_core::{Clock, MailboxId, Result};
 use talkbox_net::BackOff;
 use tokio::{
@@ -12,13 +16,13 @@ use tokio::{
         broadcast::{self, error::RecvError},
         mpsc,
     },
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use super::{
     actor::Happening,
     address::PeerAddress,
-    known::KnownPeers,
+    known::{self, KnownPeers},
     link::Link,
     logs::{AGAIN, Logs},
     rendezvous,
@@ -33,6 +37,8 @@ use crate::{
 const HOURLY: Duration = Duration::from_secs(3_600);
 /// How often it is looked whether a month begins: its logs are open some minutes before anybody may write to them.
 const MONTHS: Duration = Duration::from_secs(60);
+/// How often it is written down who was met, at most.
+const REMEMBER: Duration = Duration::from_secs(60);
 /// How long a connection to a peer may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often it is looked whether a store does its work again. Whoever makes room on a disk waits to see it.
@@ -53,31 +59,54 @@ pub(super) struct News {
 pub(super) async fn listen(
     logs: Logs,
     mut happenings: mpsc::Receiver<Happening>,
+    mut gone: mpsc::Receiver<PeerId>,
     lost: broadcast::Sender<PeerId>,
     remembering: Option<(KnownPeers, Arc<dyn Clock>)>,
     news: Arc<News>,
 ) {
-    while let Some(happening) = happenings.recv().await {
-        match happening {
-            Happening::Message { topic, message, source, data } => logs.heard(topic, message, source, data),
-            Happening::Subscribed { peer, topic } => logs.subscribed(peer, &topic),
-            Happening::Unsubscribed { peer, topic } => logs.unsubscribed(peer, &topic),
-            Happening::Disconnected(peer) => {
+    // Whoever introduces itself ever anew costs no write each time.
+    let (mut met, mut writing) = (HashMap::new(), Instant::now());
+    loop {
+        let happening = tokio::select! {
+            biased;
+            Some(peer) = gone.recv() => {
                 logs.lost(peer);
                 // Nobody may keep a connection.
                 let _ = lost.send(peer);
+                continue;
             }
-            Happening::Reached => news.reached.notify_one(),
-            Happening::Introduced { peer, places, protocols } => {
+            () = sleep_until(writing), if !met.is_empty() => {
+                remember(remembering.as_ref(), &mut met).await;
+                writing = Instant::now() + REMEMBER;
+                continue;
+            }
+            happening = happenings.recv() => happening,
+        };
+        match happening {
+            None => break,
+            Some(Happening::Message { topic, message, source, data }) => logs.heard(topic, message, source, data),
+            Some(Happening::Subscribed { peer, topic }) => logs.subscribed(peer, &topic),
+            Some(Happening::Unsubscribed { peer, topic }) => logs.unsubscribed(peer, &topic),
+            Some(Happening::Reached) => news.reached.notify_one(),
+            Some(Happening::Introduced { peer, places, protocols }) => {
                 // Whoever speaks this is a node, and not a reader that is gone in a minute: those listen nowhere.
                 let is_node = protocols.iter().any(|protocol| *protocol == sync::SYNC) && !places.is_empty();
-                if let Some((known, clock)) = remembering.as_ref().filter(|_| is_node)
-                    && let Err(error) = known.met(peer, places, clock.now()).await
-                {
-                    tracing::warn!(%error, "a peer could not be remembered");
+                let has_room = met.len() < known::MOST || met.contains_key(&peer);
+                if remembering.is_some() && is_node && has_room {
+                    met.insert(peer, places);
                 }
             }
         }
+    }
+    remember(remembering.as_ref(), &mut met).await;
+}
+
+/// Writes down who was met, and where they say they are.
+async fn remember(known: Option<&(KnownPeers, Arc<dyn Clock>)>, met: &mut HashMap<PeerId, Vec<Multiaddr>>) {
+    if let Some((known, clock)) = known.filter(|_| !met.is_empty())
+        && let Err(error) = known.met(met.drain(), clock.now()).await
+    {
+        tracing::warn!(%error, "peers could not be remembered");
     }
 }
 

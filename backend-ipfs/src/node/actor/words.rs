@@ -62,8 +62,6 @@ pub(in crate::node) struct Fetched {
 /// What happens, for whoever keeps logs.
 #[derive(Debug)]
 pub(in crate::node) enum Happening {
-    /// The last connection to a peer was lost.
-    Disconnected(PeerId),
     /// A peer listens to a topic from now on.
     Subscribed {
         peer: PeerId,
