@@ -18,8 +18,8 @@ use libp2p::{
     },
 };
 
-/// Connections of one network whose handshake goes on: whoever connects and says nothing has ten seconds for each.
-const PENDING: usize = 16;
+/// Connections of one network whose handshake goes on: whoever connects and says nothing has five seconds for each.
+const PENDING: usize = 64;
 
 /// A network: as many addresses as one customer is usually given.
 type Network = [u8; 7];
@@ -214,5 +214,21 @@ mod tests {
         assert!(enter(&mut doors, 0, "/ip4/198.51.100.0/tcp/1") && enter(&mut doors, 1, "/ip4/198.51.100.1/tcp/1"));
         assert!(!enter(&mut doors, 2, "/ip4/198.51.100.2/tcp/1"), "two are here");
         knock(&mut doors, 103, "/ip4/198.51.100.201/tcp/1").expect("handshakes are over");
+    }
+
+    #[test]
+    fn this_machine_is_no_network_since_all_are_there_who_come_through_its_proxy() {
+        let mut doors = Behaviour::new(2);
+        let at = from("/ip4/127.0.0.1/tcp/4002/ws");
+        for (id, remote) in (0..2 * PENDING).zip(["/ip4/127.0.0.1/tcp/1/ws", "/ip6/::1/tcp/1/ws"].iter().cycle()) {
+            let (id, remote) = (ConnectionId::new_unchecked(id), from(remote));
+            doors.handle_pending_inbound_connection(id, &at, &remote).expect("there is room");
+        }
+        for id in 0..2 * PENDING {
+            let peer = PeerId::random();
+            let id = ConnectionId::new_unchecked(id);
+            let entered = doors.handle_established_inbound_connection(id, peer, &at, &from("/ip4/127.0.0.1/tcp/1/ws"));
+            assert!(entered.is_ok(), "there is room");
+        }
     }
 }

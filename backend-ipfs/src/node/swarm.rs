@@ -36,8 +36,10 @@ use crate::bitswap;
 const AGENT: &str = concat!("talkbox/", env!("CARGO_PKG_VERSION"));
 /// The family of protocols that identify speaks of: that of IPFS.
 const FAMILY: &str = "ipfs/0.1.0";
-/// How long a connection may take to be encrypted and multiplexed.
+/// How long a connection that is made may take to be encrypted and multiplexed.
 const UPGRADE: Duration = Duration::from_secs(10);
+/// The same of one that comes in, from its first byte on: some round trips. Who says nothing keeps a place for no longer.
+const UPGRADE_INBOUND: Duration = Duration::from_secs(5);
 /// How long a connection on which nobody does anything stays: readers wait for mail on theirs.
 const IDLE: Duration = Duration::from_secs(600);
 /// Streams that one connection may have open: bitswap, gossip, and 32 of the named protocols, with room.
@@ -46,8 +48,10 @@ const MAX_STREAMS: usize = 512;
 const MAX_NEGOTIATING: usize = 128;
 /// Connections of one peer: two that dial each other at once, over two transports.
 const MAX_PER_PEER: u32 = 4;
-/// Connections that are being made, each way: one network has a small part of those that come in.
+/// Connections that are being made.
 const MAX_PENDING: u32 = 256;
+/// Connections that come in and whose handshake goes on: one network has a small part of them.
+const MAX_PENDING_INBOUND: u32 = 1_024;
 /// Bytes of one gossip message and of one answer: what JavaScript peers take, and more than an entry may have.
 const MAX_GOSSIP: usize = 4 << 20;
 /// Topics of one peer: four months of as many mailboxes as a quarter of this.
@@ -103,7 +107,7 @@ pub(super) fn build(
     let transport = streams::over(transport(identity, reach)?, &control);
     let introduction = identify::Config::new(FAMILY.to_owned(), identity.public()).with_agent_version(AGENT.to_owned());
     let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(MAX_PENDING))
+        .with_max_pending_incoming(Some(MAX_PENDING_INBOUND))
         .with_max_pending_outgoing(Some(MAX_PENDING))
         .with_max_established_incoming(Some(settings.max_connections))
         .with_max_established_per_peer(Some(MAX_PER_PEER));
@@ -138,7 +142,8 @@ fn transport(identity: &Keypair, reach: &Reach) -> Result<Boxed<(PeerId, StreamM
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(muxer)
-        .timeout(UPGRADE)
+        .inbound_timeout(UPGRADE_INBOUND)
+        .outbound_timeout(UPGRADE)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = reach
         .guard(quic::tokio::Transport::new(quic::Config::new(identity)))
