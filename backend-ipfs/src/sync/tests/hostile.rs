@@ -1,7 +1,5 @@
 //! Peers that hang, drip, lie and never end, on either side.
 
-use std::time::Duration;
-
 use futures_util::{
     FutureExt as _,
     io::{AsyncWriteExt as _, Cursor},
@@ -11,7 +9,6 @@ use talkbox_core::{
     ErrorKind, Result,
     anti_entropy::{FrameLimit, respond},
 };
-use tokio::time::Instant;
 
 use super::support::{Log, Pipe, digest, entry, limits, mailbox, manifest, month, pipe, short};
 use crate::{
@@ -90,32 +87,6 @@ async fn a_server_that_drips_times_out() {
         }
     });
     assert_eq!(asked.await.expect_err("drips").kind(), ErrorKind::Timeout);
-}
-
-/// Each block comes in time, and the last after an hour.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_drips_entries_does_not_keep_its_session() {
-    let (here, there) = pipe(4_096);
-    let theirs = Log::default();
-    let giving = async {
-        let mut channel = Channel::new(here, Limits::default().frame);
-        channel.send(&request(false, true)).await.expect("asks");
-        channel.expect(1_024).await.expect("is let in");
-        let mut car = CarWriter::begin(channel.writer, &[manifest()]).await.expect("begins");
-        // Endless, were it not left.
-        for number in 0.. {
-            if car.block(&entry(number, 100)).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(7)).await;
-        }
-    };
-    let serving = serve(there, |request| theirs.admit(request), Limits::default());
-    let began = Instant::now();
-    let serving = async { (serving.await, began.elapsed()) };
-    let ((served, lasted), ()) = tokio::join!(serving, giving);
-    assert!(lasted < Duration::from_secs(45), "it was served for {lasted:?}: {served:?}");
-    served.expect_err("is left");
 }
 
 #[tokio::test]
