@@ -7,7 +7,7 @@ use libp2p::{
     connection_limits::{self, ConnectionLimits},
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, OrTransport},
+        transport::{Boxed, OrTransport, timeout::TransportTimeoutError},
         upgrade::Version,
     },
     dns,
@@ -205,13 +205,22 @@ pub(super) fn dial_error(error: &swarm::DialError) -> Error {
         DialError::Denied { .. } => (ErrorKind::RateLimited, "too many connections are open".to_owned()),
         DialError::Transport(failures) => {
             let first = failures.first().map(|(_, error)| transport_error(error)).unwrap_or_default();
-            (ErrorKind::Unreachable, format!("the peer cannot be reached: {first}"))
+            // Whoever dialled before may have begun, so that libp2p's patience ends before the caller's own.
+            let kind = if is_timeout(&first) { ErrorKind::Timeout } else { ErrorKind::Unreachable };
+            (kind, format!("the peer cannot be reached: {first}"))
         }
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
             (ErrorKind::Unreachable, "the attempt to connect was given up".to_owned())
         }
     };
     Error::new(kind, words)
+}
+
+/// Whether these are the words with which a transport gives up waiting. The errors themselves are within others that show
+/// only their words.
+fn is_timeout(words: &str) -> bool {
+    words == TransportTimeoutError::<io::Error>::Timeout.to_string()
+        || words == quic::Error::HandshakeTimedOut.to_string()
 }
 
 /// The innermost reason: what is around it names layers that a user does not know.
@@ -225,5 +234,26 @@ fn transport_error(error: &libp2p::TransportError<io::Error>) -> String {
             }
             inner.to_string()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use libp2p::TransportError;
+
+    use super::*;
+
+    #[test]
+    fn that_nobody_answered_in_time_is_told_from_that_nobody_is_there() {
+        let kind = |error: Box<dyn StdError + Send + Sync>| {
+            let place = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+            let failures = vec![(place, TransportError::Other(io::Error::other(error)))];
+            dial_error(&swarm::DialError::Transport(failures)).kind()
+        };
+        assert_eq!(kind(TransportTimeoutError::<io::Error>::Timeout.into()), ErrorKind::Timeout);
+        assert_eq!(kind(quic::Error::HandshakeTimedOut.into()), ErrorKind::Timeout);
+        assert_eq!(kind(io::Error::from(io::ErrorKind::ConnectionRefused).into()), ErrorKind::Unreachable);
     }
 }

@@ -98,6 +98,8 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: wat
             return;
         }
     }
+    // Of a node that hangs nobody learns that it has ended a connection, either.
+    drop(fault.wait_for(|fault| !fault.hang).await);
 }
 
 /// The kit's faults, as far as they can be told on an encrypted wire.
